@@ -1,0 +1,199 @@
+-- What the sidecar asks of the database that takes more than one statement but should take one
+-- round trip.
+--
+-- Two traps in how they are planned, both of tables that grew since they were last analysed:
+-- * a plan made while a table was small scans it whole: sequential scans are off in each function
+--   (0.16 µs a call);
+-- * with no statistics, plugin_state_plugin_scope_idx looks as good as the unique index, and reads
+--   the whole scope for each key (2,600 µs a key instead of 20 at 10,000 keys). So a point lookup
+--   asks for the key as a range, in order, limit 1: only the unique index gives that order.
+
+-- Up Migration
+
+-- Applies a batch of writes of one plugin in one transaction, and numbers them.
+--
+-- The arrays run in parallel, one element a write. p_value, a JSON array, holds the value of a set,
+-- and anything for a delete. p_round is 0 for the first write of a key in this batch, 1 for its
+-- second, and so on: within a round keys are distinct, so a round is one statement, and it sees
+-- what the rounds before it did.
+--
+-- Answers one row a write, with ord its place in the arrays from 1: whether the entry existed, and
+-- the plugin's revision at that write: its own, or for a delete that found nothing the last one
+-- given. No rows when the plugin has no counter.
+create function plugin_sidecar.write_entries(
+  p_plugin uuid, p_round int[], p_delete boolean[], p_kind text[], p_id text[], p_namespace text[],
+  p_key text[], p_value jsonb)
+returns table (ord int, existed boolean, revision bigint)
+language plpgsql
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+-- For the trigger that numbers foreign writes: these it needn't.
+set plugin_sidecar.writer = 'sidecar'
+as $$
+#variable_conflict use_column
+declare
+  v_revision bigint;
+begin
+  perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
+  if not found then
+    return;
+  end if;
+  -- The counter is ours: nobody can hold an entry of this batch but a foreign writer that waits for
+  -- the counter. Give up soon and be retried, rather than deadlock.
+  perform set_config('lock_timeout', '20ms', true);
+
+  for v_round in 0 .. (select max(x) from unnest(p_round) as x) loop
+    select r.revision into strict v_revision
+      from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
+
+    return query
+    with request as materialized (
+      select w.ord, w.is_delete, w.kind, w.id, w.namespace, w.key, w.value, e.place,
+             v_revision + count(*) filter (where not w.is_delete or e.place is not null)
+                            over (order by w.ord) as revision
+        from rows from (unnest(p_round), unnest(p_delete), unnest(p_kind), unnest(p_id),
+                        unnest(p_namespace), unnest(p_key), jsonb_array_elements(p_value))
+             with ordinality as w (round, is_delete, kind, id, namespace, key, value, ord)
+        left join lateral (
+          (select s.ctid as place from state_schema.plugin_state s
+            where w.id is not null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.state_key limit 1)
+          union all
+          (select s.ctid as place from state_schema.plugin_state s
+            where w.id is null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.scope_id, s.state_key limit 1)
+        ) e on true
+       where w.round = v_round
+    ), counter as (
+      update plugin_sidecar.plugin_revisions r
+         set revision = (select max(q.revision) from request q)
+       where r.plugin_id = p_plugin and r.revision < (select max(q.revision) from request q)
+    ), removed as (
+      delete from state_schema.plugin_state s using request q
+       where q.is_delete and s.ctid = q.place
+    ), updated as (
+      update state_schema.plugin_state s
+         set value_json = q.value, revision = q.revision, updated_at = now()
+        from request q
+       where not q.is_delete and s.ctid = q.place
+    ), inserted as (
+      insert into state_schema.plugin_state
+             (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision)
+      select p_plugin, q.kind, q.id, q.namespace, q.key, q.value, q.revision
+        from request q
+       where not q.is_delete and q.place is null
+    )
+    select q.ord::int, q.place is not null, q.revision from request q;
+  end loop;
+end $$;
+
+-- Microseconds since 1970; null for infinity, which a foreign writer may have stored.
+create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
+language sql immutable
+return case when isfinite(p_time) then (extract(epoch from p_time) * 1000000)::bigint end;
+
+-- Reads single entries of one plugin, all in one snapshot, in the order asked for.
+--
+-- Answers a first row with ord 0, whose revision is the plugin's, and then one row for each entry
+-- that exists, with ord its place in the arrays from 1. No rows when the plugin has no counter.
+create function plugin_sidecar.read_entries(
+  p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[])
+returns table (ord int, value text, revision bigint, created_us bigint, updated_us bigint)
+language plpgsql stable
+set enable_seqscan = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  return query
+  select 0, null::text, r.revision, null::bigint, null::bigint
+    from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin
+  union all
+  select w.ord::int, e.value_json::text, e.revision,
+         plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
+         plugin_sidecar.microseconds(e.updated_at)
+    from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
+         with ordinality as w (kind, id, namespace, key, ord)
+   cross join lateral (
+          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+            where w.id is not null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.state_key limit 1)
+          union all
+          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+            where w.id is null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.scope_id, s.state_key limit 1)
+   ) e;
+end $$;
+
+-- Reads a page of one scope and namespace in byte order of keys, in one snapshot.
+--
+-- The range is p_from (itself included only if p_inclusive; null: from the first) up to but not
+-- including p_before (null: to the last). The page ends after p_limit entries or before the entry
+-- that would take it beyond p_max_bytes of scope id, namespace, key and value, but holds at least
+-- one. Values stay in TOAST until their entry's turn has come.
+--
+-- Answers the entries, and then a row without a key, whose revision is the plugin's and whose
+-- is_more says whether the range has more entries. No rows when the plugin has no counter.
+create function plugin_sidecar.list_entries(
+  p_plugin uuid, p_kind text, p_id text, p_namespace text, p_from text, p_inclusive boolean,
+  p_before text, p_reverse boolean, p_keys_only boolean, p_limit int, p_max_bytes int)
+returns table (key text, value text, revision bigint, created_us bigint, updated_us bigint, is_more boolean)
+language plpgsql stable
+set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+  v_entry record;
+  v_count int := 0;
+  v_bytes bigint := 0;
+begin
+  is_more := false;
+  for v_entry in execute format($query$
+      select s.state_key, case when not $1 then s.value_json end as value_json, s.revision,
+             coalesce(s.created_at, s.updated_at) as created_at, s.updated_at
+        from state_schema.plugin_state s
+       where s.plugin_id = $2 and s.scope_kind = $3 and s.scope_id %1$s and s.namespace = $5
+         and ($6 is null or $7 or s.state_key <> $6)
+         and s.state_key collate "C" >= coalesce($6, '')
+         %2$s
+       order by s.scope_id %3$s, s.state_key collate "C" %3$s
+       limit $9 + 1$query$,
+      case when p_id is null then 'is null' else '= $4' end,
+      case when p_before is not null then 'and s.state_key collate "C" < $8' end,
+      case when p_reverse then 'desc' end)
+    using p_keys_only, p_plugin, p_kind, p_id, p_namespace, p_from, p_inclusive, p_before, p_limit
+  loop
+    value := v_entry.value_json::text;
+    v_bytes := v_bytes + coalesce(octet_length(p_id), 0) + octet_length(p_namespace)
+                       + octet_length(v_entry.state_key) + coalesce(octet_length(value), 0);
+    if v_count >= p_limit or (v_count > 0 and v_bytes > p_max_bytes) then
+      is_more := true;
+      exit;
+    end if;
+    v_count := v_count + 1;
+    key := v_entry.state_key;
+    revision := v_entry.revision;
+    created_us := plugin_sidecar.microseconds(v_entry.created_at);
+    updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
+    return next;
+  end loop;
+
+  return query
+    select null::text, null::text, r.revision, null::bigint, null::bigint, is_more
+      from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
+end $$;
+
+-- Down Migration
+
+drop function plugin_sidecar.list_entries(uuid, text, text, text, text, boolean, text, boolean, boolean, int, int);
+drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[]);
+drop function plugin_sidecar.microseconds(timestamptz);
+drop function plugin_sidecar.write_entries(uuid, int[], boolean[], text[], text[], text[], text[], jsonb);

@@ -1,0 +1,45 @@
+import type { Plugin } from "./postgres/plugins.ts";
+import type { Binding } from "./service/binding.ts";
+import { DatabaseUnavailable, ShuttingDown } from "./state/errors.ts";
+import type { Store } from "./state/store.ts";
+
+/** A binding that listens before the database has said which plugin it serves. */
+export class BoundPlugin implements Binding {
+  readonly version: string;
+  readonly maxValueBytes: number;
+  #bound: { readonly plugin: Plugin; readonly store: Store } | undefined;
+  #isDraining = false;
+
+  constructor(version: string, maxValueBytes: number) {
+    this.version = version;
+    this.maxValueBytes = maxValueBytes;
+  }
+
+  /** From now on calls reach the store. */
+  bind(plugin: Plugin, store: Store): void {
+    this.#bound = { plugin, store };
+  }
+
+  /** From now on new calls are refused; those that have their store finish. */
+  drain(): void {
+    this.#isDraining = true;
+  }
+
+  plugin(): Plugin {
+    return this.#required().plugin;
+  }
+
+  store(): Store {
+    if (this.#isDraining) {
+      throw new ShuttingDown();
+    }
+    return this.#required().store;
+  }
+
+  #required() {
+    if (this.#bound === undefined) {
+      throw new DatabaseUnavailable();
+    }
+    return this.#bound;
+  }
+}

@@ -1,0 +1,30 @@
+import { status } from "@grpc/grpc-js";
+import type { Log } from "./log.ts";
+import type { FinishedCall } from "./rpc/handler.ts";
+
+/** Codes that tell of a fault on our side or behind us, rather than of the caller's. */
+const ownFaults: ReadonlySet<status> = new Set([
+  status.INTERNAL,
+  status.UNKNOWN,
+  status.UNAVAILABLE,
+  status.RESOURCE_EXHAUSTED,
+]);
+
+/** Logs one line for each call that failed or was slow, none for the rest. */
+export function callLog(log: Log, slowCallMs: number): (call: FinishedCall) => void {
+  return ({ method, durationMs, code, error }) => {
+    const fields = { rpc: method, code: status[code], ms: Math.round(durationMs * 100) / 100 };
+    if (ownFaults.has(code)) {
+      log.error({ ...fields, err: causeOf(error) }, "call failed");
+    } else if (code !== status.OK) {
+      log.info({ ...fields, problem: error instanceof Error ? error.message : undefined }, "call refused");
+    } else if (durationMs >= slowCallMs) {
+      log.warn(fields, "slow call");
+    }
+  };
+}
+
+/** What PostgreSQL or Node said, where the error tells. */
+function causeOf(error: unknown): unknown {
+  return error instanceof Error && error.cause !== undefined ? error.cause : error;
+}

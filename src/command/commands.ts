@@ -1,0 +1,131 @@
+import type { OptionTable } from "../config/option.ts";
+import {
+  healthOptions,
+  migrateOptions,
+  pluginAddOptions,
+  pluginListOptions,
+  serveOptions,
+} from "../config/options.ts";
+import type { Environment, GivenFlags } from "../config/resolve.ts";
+import { ExitCode, type ExitCodeMeaning, exitCodes } from "../start-error.ts";
+
+/** What a command is called with. */
+export interface Invocation {
+  readonly flags: GivenFlags;
+  readonly operands: readonly string[];
+  readonly environment: Environment;
+}
+
+/** One command: its help and docs as data, and its code, loaded only when it runs. */
+export interface CommandSpec {
+  /** The words that call it: `plugin add`. */
+  readonly name: string;
+  /** One line in the list of commands. */
+  readonly summary: string;
+  /** What its help begins with. */
+  readonly description: string;
+  readonly operand?: { readonly name: string; readonly about: string };
+  readonly options: OptionTable;
+  /** Lines for a shell, each with what it does. */
+  readonly examples: readonly (readonly [line: string, about: string])[];
+  readonly exitCodes: readonly ExitCodeMeaning[];
+  /** Does the work and returns the exit code; throws a StartError for what a person can mend. */
+  run(invocation: Invocation): Promise<number>;
+}
+
+/** Of commands that open the database, do one thing and leave. */
+const databaseExitCodes: readonly ExitCodeMeaning[] = [
+  { code: ExitCode.ok, meaning: "done" },
+  ...exitCodes.filter(({ code }) => code >= ExitCode.usage && code < ExitCode.interrupted),
+].filter(({ code }) => code !== ExitCode.cannotBind);
+
+/** Runs when no command is given. */
+export const defaultCommand: CommandSpec = {
+  name: "serve",
+  summary: "serve a plugin's state over gRPC (the default command)",
+  description: `Serves pluginstate.v1.PluginStateService over gRPC for one plugin, or several, and keeps their state in PostgreSQL. Without a database it runs its own in --data-dir, with a plugin "demo" in it.
+
+When everything works, exactly one line is written on stdout:
+{"event":"ready","protocol":1,"pid":1,"version":"…","bindings":[{"plugin":"…","pluginId":"…","address":"…"}],"health":"grpc.health.v1"}
+If it can't start, instead:
+{"event":"failed","reason":"…","message":"…","retryable":false}
+Logs go to stderr. SIGTERM or SIGINT drains and stops; a second one stops at once.`,
+  options: serveOptions,
+  examples: [
+    ["plugin-state", "an embedded database, the plugin demo on 127.0.0.1:50051"],
+    [
+      "DATABASE_URL=postgres://… plugin-state --plugin acme.notes --listen 127.0.0.1:0",
+      "a given database, any free port (the ready line says which)",
+    ],
+    [
+      "plugin-state --plugin a --listen unix:/run/ps/a.sock --plugin b --listen unix:/run/ps/b.sock",
+      "two plugins in one process",
+    ],
+  ],
+  exitCodes,
+  run: async (invocation) => (await import("./serve.ts")).serve(invocation),
+};
+
+/** Every command, in the order of the help. */
+export const commands: readonly CommandSpec[] = [
+  defaultCommand,
+  {
+    name: "migrate",
+    summary: "bring the database's schema up to date",
+    description: `Brings the schema of the database up to what this release needs, and prints what it did. Safe to run again, and by many at once. \`serve\` does the same at start, unless told --no-migrate.`,
+    options: migrateOptions,
+    examples: [
+      ["DATABASE_URL=postgres://owner@db/app plugin-state migrate", "as a role that may create"],
+      ["plugin-state migrate --state-schema public", "attach to the tables that Paperclip made"],
+    ],
+    exitCodes: databaseExitCodes,
+    run: async (invocation) => (await import("./migrate.ts")).migrate(invocation),
+  },
+  {
+    name: "plugin add",
+    summary: "register a plugin, so that it can be served",
+    description: `Registers a plugin and prints its UUID. Doing it again changes nothing. Where Paperclip is the host, it registers its plugins itself.`,
+    operand: { name: "KEY", about: "the plugin's key, such as acme.notes" },
+    options: pluginAddOptions,
+    examples: [["plugin-state plugin add acme.notes", "prints the UUID of acme.notes"]],
+    exitCodes: databaseExitCodes,
+    run: async (invocation) => (await import("./plugin-add.ts")).pluginAdd(invocation),
+  },
+  {
+    name: "plugin list",
+    summary: "list the registered plugins",
+    description: "Lists the registered plugins by key, with their UUIDs and versions.",
+    options: pluginListOptions,
+    examples: [["plugin-state plugin list --json", "an array for programs"]],
+    exitCodes: databaseExitCodes,
+    run: async (invocation) => (await import("./plugin-list.ts")).pluginList(invocation),
+  },
+  {
+    name: "health",
+    summary: "ask a running sidecar whether it serves",
+    description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program.`,
+    options: healthOptions,
+    examples: [
+      ["plugin-state health", "prints SERVING, or why not"],
+      [
+        "plugin-state health --address unix:/run/ps/a.sock --timeout-ms 500",
+        "a unix socket, and no more than half a second",
+      ],
+    ],
+    exitCodes: [
+      { code: ExitCode.ok, meaning: "SERVING" },
+      { code: ExitCode.unhealthy, meaning: "anything else, or no answer in time" },
+      { code: ExitCode.usage, meaning: "wrong flag, command or value" },
+    ],
+    run: async (invocation) => (await import("./health.ts")).health(invocation),
+  },
+  {
+    name: "version",
+    summary: "print the versions of plugin-state and of Node.js",
+    description: "Prints the versions of plugin-state and of Node.js, and the platform.",
+    options: {},
+    examples: [],
+    exitCodes: [{ code: ExitCode.ok, meaning: "always" }],
+    run: async () => (await import("./version.ts")).printVersion(),
+  },
+];

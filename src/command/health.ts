@@ -1,0 +1,59 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { Client, credentials, status } from "@grpc/grpc-js";
+import { type HealthConfig, readHealthConfig } from "../config/health.ts";
+import {
+  Health,
+  HealthCheckRequestSchema,
+  HealthCheckResponseSchema,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+  HealthCheckResponse_ServingStatusSchema as ServingStatusSchema,
+} from "../gen/health/v1/health_pb.ts";
+import { formatAddress } from "../rpc/listen-address.ts";
+import { ExitCode } from "../start-error.ts";
+import type { Invocation } from "./commands.ts";
+import { print, printError } from "./output.ts";
+
+/** `plugin-state health`: prints the sidecar's answer; 0 only when it is SERVING. */
+export async function health({ flags, environment }: Invocation): Promise<number> {
+  const config = readHealthConfig(flags, environment);
+  try {
+    const answer = await check(config);
+    await print(`${ServingStatusSchema.value[answer]?.name ?? answer}\n`);
+    return answer === ServingStatus.SERVING ? ExitCode.ok : ExitCode.unhealthy;
+  } catch (error) {
+    await printError(
+      `plugin-state: no answer from ${formatAddress(config.address)}: ${describe(error)}\n`,
+    );
+    return ExitCode.unhealthy;
+  }
+}
+
+/** Asks once; rejects when there is no answer, or none within the time. */
+async function check(config: HealthConfig): Promise<ServingStatus> {
+  const client = new Client(formatAddress(config.address), credentials.createInsecure(), {
+    // A sidecar is near: `http_proxy` in the environment is meant for other traffic.
+    "grpc.enable_http_proxy": 0,
+  });
+  try {
+    return await new Promise((resolve, reject) => {
+      client.makeUnaryRequest(
+        `/${Health.typeName}/${Health.method.check.name}`,
+        (request) => Buffer.from(toBinary(HealthCheckRequestSchema, request)),
+        (bytes) => fromBinary(HealthCheckResponseSchema, bytes),
+        create(HealthCheckRequestSchema, { service: config.service }),
+        { deadline: Date.now() + config.timeoutMs },
+        (error, response) => (response ? resolve(response.status) : reject(error)),
+      );
+    });
+  } finally {
+    client.close();
+  }
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (!("details" in error && "code" in error)) return error.message;
+  // grpc-js ends its sentence with a note on name resolution, which is empty.
+  const details = String(error.details).replace(/ Resolution note: $/, "");
+  return `${status[Number(error.code)] ?? error.code}: ${details}`;
+}

@@ -1,0 +1,139 @@
+import { constants } from "node:os";
+import { readServeConfig, redactConfig, type ServeConfig } from "../config/config.ts";
+import { createLog, type Log } from "../log.ts";
+import { type Sidecar, startSidecar } from "../server.ts";
+import { ExitCode, StartError } from "../start-error.ts";
+import { version } from "../version.ts";
+import type { Invocation } from "./commands.ts";
+import { printFailed, printReady } from "./host-line.ts";
+import { printError } from "./output.ts";
+import { readyText } from "./ready-text.ts";
+import { listenForStop } from "./stop-requests.ts";
+
+/** How long an abort may take before the process exits without it. */
+const abortTimeoutMs = 2_000;
+
+/** How a sidecar is started: {@link startSidecar}; another in tests of the host's contract. */
+type Start = typeof startSidecar;
+
+/** `plugin-state serve`: runs a sidecar until it is asked to stop, and keeps the host's contract. */
+export async function serve(
+  { flags, environment }: Invocation,
+  start: Start = startSidecar,
+): Promise<number> {
+  const { config, warnings } = readServeConfig(flags, environment);
+  const log = createLog(config.logLevel);
+  for (const warning of warnings) log.warn(warning);
+  log.debug({ version, config: redactConfig(config) }, "starting");
+  return new Run(config, log, start).untilStopped();
+}
+
+/** One life of the process: start, ready, stop; a crash or a second signal cuts it short. */
+class Run {
+  readonly #config: ServeConfig;
+  readonly #log: Log;
+  readonly #start: Start;
+  readonly #stopping = new AbortController();
+  #starting: Promise<Sidecar> | undefined;
+  #told = false;
+  #crashed = false;
+
+  constructor(config: ServeConfig, log: Log, start: Start) {
+    this.#config = config;
+    this.#log = log;
+    this.#start = start;
+  }
+
+  async untilStopped(): Promise<number> {
+    process.on("uncaughtException", this.#crash);
+    process.on("unhandledRejection", this.#crash);
+    const unlisten = listenForStop(this.#config.exitWithParent, this.#log, {
+      stop: () => this.#stopping.abort(),
+      abort: (signal) => void this.#exitNow(128 + constants.signals[signal]),
+    });
+    try {
+      return await this.#startAndStop();
+    } finally {
+      unlisten();
+    }
+  }
+
+  async #startAndStop(): Promise<number> {
+    const { signal } = this.#stopping;
+    this.#starting = this.#start(this.#config, this.#log, signal);
+    let sidecar: Sidecar;
+    try {
+      sidecar = await this.#starting;
+    } catch (error) {
+      if (!signal.aborted) return this.#failed(error);
+      this.#log.info("start cancelled");
+      return ExitCode.ok;
+    }
+    if (!signal.aborted) await this.#ready(sidecar);
+    await aborted(signal);
+    return this.#stop(sidecar);
+  }
+
+  async #ready(sidecar: Sidecar): Promise<void> {
+    this.#told = true;
+    await printReady(sidecar.bindings);
+    this.#log.info({ bindings: sidecar.bindings }, "ready");
+    if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
+  }
+
+  async #stop(sidecar: Sidecar): Promise<number> {
+    try {
+      await sidecar.stop();
+      this.#log.info("stopped");
+      return ExitCode.ok;
+    } catch (error) {
+      this.#log.fatal({ err: error }, "stopped, but not cleanly; this is a bug");
+      return ExitCode.bug;
+    }
+  }
+
+  async #failed(error: unknown): Promise<number> {
+    const failure = error instanceof StartError ? error : bugOf(error);
+    const { reason, hint } = failure;
+    this.#log.fatal({ reason, hint, err: failure.cause ?? failure }, failure.message);
+    if (process.stderr.isTTY) await printError(`plugin-state: ${failure.message}\n${hint ?? ""}\n`);
+    this.#told = true;
+    await printFailed(failure);
+    return failure.exitCode;
+  }
+
+  /** Nobody caught an error: nothing can be trusted any more, so say it and leave. */
+  readonly #crash = (error: unknown): void => {
+    if (this.#crashed) return;
+    this.#crashed = true;
+    this.#log.fatal({ err: error }, "uncaught error; this is a bug");
+    const told = this.#told ? Promise.resolve() : printFailed(bugOf(error));
+    void told.then(() => this.#exitNow(ExitCode.bug));
+  };
+
+  /** Ends the process without draining; the sidecar gets a moment to kill what it started. */
+  async #exitNow(code: number): Promise<void> {
+    setTimeout(() => process.exit(code), abortTimeoutMs);
+    this.#stopping.abort();
+    try {
+      await (await this.#starting)?.abort();
+    } catch (error) {
+      this.#log.debug({ err: error }, "while stopping at once");
+    }
+    process.exit(code);
+  }
+}
+
+function bugOf(error: unknown): StartError {
+  return new StartError("BUG", "the sidecar failed for a reason it doesn't know; see its log", {
+    exitCode: ExitCode.bug,
+    cause: error,
+  });
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

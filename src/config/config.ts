@@ -1,0 +1,110 @@
+import type { LogLevel } from "../log.ts";
+import type { ListenAddress } from "../rpc/listen-address.ts";
+import { readBindings } from "./bindings.ts";
+import { readDatabase, redactDatabase } from "./database.ts";
+import { unknownVariables } from "./environment.ts";
+import type { OptionValues } from "./option.ts";
+import { type databaseOptions, serveOptions } from "./options.ts";
+import { type Environment, type GivenFlags, resolveOptions } from "./resolve.ts";
+
+/** All that `serve` was told, checked; nothing behind it reads a flag or the environment. */
+export interface ServeConfig {
+  readonly database: DatabaseConfig;
+  /** The schema with `plugins` and `plugin_state`. */
+  readonly stateSchema: string;
+  /** False: check the schema's version and refuse one that doesn't fit. */
+  readonly migrate: boolean;
+  /** At least one; every address differs from the others. */
+  readonly bindings: readonly BindingConfig[];
+  /** True: listening where other machines can reach it is allowed. Descriptors, and names, are judged when bound. */
+  readonly insecure: boolean;
+  /** Most database connections of the process. */
+  readonly poolSize: number;
+  readonly databaseTimeoutMs: number;
+  readonly maxValueBytes: number;
+  readonly drainTimeoutMs: number;
+  /** True: a database that is away at start ends the process instead of being waited for. */
+  readonly failFast: boolean;
+  readonly exitWithParent: boolean;
+  readonly logLevel: LogLevel;
+  readonly slowCallMs: number;
+}
+
+/** The database to use: our own in a directory, or one that was given. */
+export type DatabaseConfig =
+  | { readonly kind: "embedded"; readonly dataDir: string }
+  | { readonly kind: "url"; readonly url: string; readonly migrationUrl?: string };
+
+/** One listener, and the plugin it serves. */
+export interface BindingConfig {
+  /** A plugin's key or its UUID. */
+  readonly plugin: string;
+  readonly listen: ListenAddress;
+}
+
+/** What a command that opens the database for a moment was told about it: `migrate`, `plugin add|list`. */
+export interface DatabaseCommandConfig {
+  readonly database: DatabaseConfig;
+  readonly stateSchema: string;
+}
+
+/** A configuration, with sentences about what looks odd in it without being wrong. */
+export interface Read<Config> {
+  readonly config: Config;
+  readonly warnings: readonly string[];
+}
+
+/** Reads the configuration of `serve`. Throws a StartError that says what is wrong. */
+export function readServeConfig(flags: GivenFlags, environment: Environment): Read<ServeConfig> {
+  const resolved = resolveOptions(serveOptions, flags, environment);
+  const { values } = resolved;
+  const { database, warnings } = readDatabase(resolved);
+  const config: ServeConfig = {
+    database,
+    stateSchema: values.stateSchema,
+    migrate: !values.noMigrate,
+    bindings: readBindings(values, database),
+    insecure: values.insecure,
+    poolSize: values.databaseConnections,
+    databaseTimeoutMs: values.databaseTimeoutMs,
+    maxValueBytes: values.maxValueBytes,
+    drainTimeoutMs: values.drainTimeoutMs,
+    failFast: values.failFast,
+    exitWithParent: values.exitWithParent,
+    logLevel: values.logLevel,
+    slowCallMs: values.slowCallMs,
+  };
+  return { config: deepFreeze(config), warnings: [...warnings, ...unknownVariables(environment)] };
+}
+
+/**
+ * Reads the configuration of `migrate` or `plugin add|list`: their own values, and the database.
+ * Throws like {@link readServeConfig}.
+ */
+export function readDatabaseCommand<Table extends typeof databaseOptions>(
+  table: Table,
+  flags: GivenFlags,
+  environment: Environment,
+): Read<DatabaseCommandConfig> & { readonly values: OptionValues<Table> } {
+  const resolved = resolveOptions(table, flags, environment);
+  const { database, warnings } = readDatabase(resolved);
+  const config: DatabaseCommandConfig = { database, stateSchema: resolved.values.stateSchema };
+  return {
+    config: deepFreeze(config),
+    values: resolved.values,
+    warnings: [...warnings, ...unknownVariables(environment)],
+  };
+}
+
+/** The configuration as it may be logged: no password in it. */
+export function redactConfig(config: ServeConfig): Record<string, unknown> {
+  return { ...config, database: redactDatabase(config.database) };
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null) {
+    for (const part of Object.values(value)) deepFreeze(part);
+    Object.freeze(value);
+  }
+  return value;
+}

@@ -1,0 +1,262 @@
+import type { LogLevel } from "../log.ts";
+import { defaultMaxValueBytes } from "../state/limits.ts";
+import * as limits from "./limits.ts";
+import { choice, integer, text, texts, textWithDefault, toggle } from "./option.ts";
+
+const logLevels: readonly LogLevel[] = [
+  "trace",
+  "debug",
+  "info",
+  "warn",
+  "error",
+  "fatal",
+  "silent",
+];
+
+/** `defaultDataDir()` in words that are true on every machine. */
+const dataDirText =
+  "~/.local/state/plugin-state on Linux ($XDG_STATE_HOME/plugin-state if set), ~/Library/Application Support/plugin-state on macOS, %LOCALAPPDATA%\\plugin-state on Windows, /var/lib/plugin-state as root";
+
+const uuidText = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+const notEmpty = (given: string) => given.trim() !== "";
+
+const databaseUrlRules = {
+  placeholder: "URL",
+  allowed:
+    "a PostgreSQL URL: postgres://USER:PASSWORD@HOST:PORT/DATABASE, special characters of the password percent-encoded",
+  accepts: isPostgresUrl,
+  secret: true,
+};
+
+const fileRules = {
+  placeholder: "FILE",
+  allowed: "the path of a file",
+  accepts: notEmpty,
+};
+
+/** Where the state is kept: of every command that opens a database. */
+export const databaseOptions = {
+  databaseUrl: text({
+    ...databaseUrlRules,
+    flag: "--database-url",
+    env: "DATABASE_URL",
+    about:
+      "The PostgreSQL database (15 or newer). Without one, an embedded PostgreSQL runs in --data-dir. A password on the command line shows in `ps`: prefer the environment or a file.",
+  }),
+  databaseUrlFile: text({
+    ...fileRules,
+    flag: "--database-url-file",
+    about: "A file with the database URL in it, instead of --database-url.",
+  }),
+  dataDir: text({
+    placeholder: "DIR",
+    allowed: "the path of a directory",
+    accepts: notEmpty,
+    flag: "--data-dir",
+    about: "Where the embedded PostgreSQL keeps its files, when no database is given.",
+    fallbackText: dataDirText,
+  }),
+  stateSchema: textWithDefault({
+    placeholder: "NAME",
+    allowed: `a schema name: letters, digits and _, not starting with a digit or pg_, at most ${limits.maxSchemaNameBytes} characters`,
+    accepts: isSchemaName,
+    fallback: limits.defaultStateSchema,
+    flag: "--state-schema",
+    about:
+      "The schema with the tables plugins and plugin_state. `public` attaches to tables that Paperclip made there.",
+  }),
+};
+
+/** Of the commands that may change the schema. */
+export const migrationOptions = {
+  migrationDatabaseUrl: text({
+    ...databaseUrlRules,
+    flag: "--migration-database-url",
+    about: "The same database as a role that may change the schema, used for migrations only.",
+    fallbackText: "the database URL",
+  }),
+};
+
+/** Of `serve`. */
+export const serveOptions = {
+  plugin: texts({
+    placeholder: "KEY",
+    allowed: `a plugin's key or UUID: 1 to ${limits.maxPluginKeyBytes} bytes without spaces or commas`,
+    accepts: isPluginName,
+    fallbackText: `${limits.demoPlugin} with the embedded database; otherwise it must be given`,
+    flag: "--plugin",
+    about:
+      "The plugin (key or UUID) that the listener serves. Repeat it, with a --listen each, to serve several.",
+  }),
+  listen: texts({
+    placeholder: "ADDR",
+    allowed: "HOST:PORT, [IPV6]:PORT, unix:/PATH or fd:N",
+    accepts: notEmpty,
+    fallbackText: limits.defaultListenAddress,
+    flag: "--listen",
+    about:
+      "Where to listen: HOST:PORT (port 0 takes a free one), unix:/PATH or fd:N. The first --listen belongs to the first --plugin, and so on.",
+  }),
+  insecure: toggle({
+    flag: "--insecure",
+    about:
+      "Allow listening on other than loopback addresses. Whoever reaches the port reads and writes the plugin's state: this release has neither TLS nor tokens.",
+  }),
+  ...databaseOptions,
+  ...migrationOptions,
+  noMigrate: toggle({
+    flag: "--no-migrate",
+    about: "Don't migrate at start; refuse a schema that is too old or too new.",
+  }),
+  databaseConnections: integer({
+    placeholder: "N",
+    min: 1,
+    max: limits.maxDatabaseConnections,
+    fallback: limits.defaultDatabaseConnections,
+    flag: "--database-connections",
+    about: "Most database connections this process holds.",
+  }),
+  databaseTimeoutMs: integer({
+    placeholder: "MS",
+    min: limits.minDatabaseTimeoutMs,
+    max: limits.maxDatabaseTimeoutMs,
+    fallback: limits.defaultDatabaseTimeoutMs,
+    flag: "--database-timeout-ms",
+    about: "How long one statement may take, in milliseconds.",
+  }),
+  failFast: toggle({
+    flag: "--fail-fast",
+    about: "Exit with 69 when the database can't be reached at start, instead of waiting for it.",
+  }),
+  maxValueBytes: integer({
+    placeholder: "BYTES",
+    min: limits.minMaxValueBytes,
+    max: limits.maxMaxValueBytes,
+    fallback: defaultMaxValueBytes,
+    flag: "--max-value-bytes",
+    about: "The largest value a plugin may store, in bytes of JSON text.",
+  }),
+  drainTimeoutMs: integer({
+    placeholder: "MS",
+    min: 0,
+    max: limits.maxDrainTimeoutMs,
+    fallback: limits.defaultDrainTimeoutMs,
+    flag: "--drain-timeout-ms",
+    about: "How long calls in flight may take to finish after a signal to stop, in milliseconds.",
+  }),
+  exitWithParent: toggle({
+    flag: "--exit-with-parent",
+    about:
+      "Stop when stdin ends, as it does when the process that holds its other end dies. Give it a pipe: with stdin closed or /dev/null it stops at once.",
+  }),
+  logLevel: choice({
+    placeholder: "LEVEL",
+    choices: logLevels,
+    fallback: "info",
+    flag: "--log-level",
+    about: "How much is logged on stderr (JSON lines).",
+  }),
+  slowCallMs: integer({
+    placeholder: "MS",
+    min: 0,
+    max: limits.maxSlowCallMs,
+    fallback: limits.defaultSlowCallMs,
+    flag: "--slow-call-ms",
+    about: "Log calls that took longer than this, in milliseconds.",
+  }),
+};
+
+/** Of `migrate`. */
+export const migrateOptions = { ...databaseOptions, ...migrationOptions };
+
+/** Of `plugin add`. */
+export const pluginAddOptions = {
+  id: text({
+    placeholder: "UUID",
+    allowed: "a UUID",
+    accepts: (given) => uuidText.test(given),
+    flag: "--id",
+    env: null,
+    about: "The plugin's UUID.",
+    fallbackText: "a random one",
+  }),
+  package: text({
+    placeholder: "NAME",
+    allowed: "the name of a package",
+    accepts: notEmpty,
+    flag: "--package",
+    env: null,
+    about: "The package the plugin comes from, as the host's table notes it.",
+    fallbackText: "the key",
+  }),
+  version: textWithDefault({
+    placeholder: "VERSION",
+    allowed: "a version",
+    accepts: notEmpty,
+    fallback: "0.0.0",
+    flag: "--version",
+    env: null,
+    about: "The plugin's version, as the host's table notes it.",
+  }),
+  ...databaseOptions,
+};
+
+/** Of `plugin list`. */
+export const pluginListOptions = {
+  json: toggle({
+    flag: "--json",
+    env: null,
+    about: "Print a JSON array instead of a table.",
+  }),
+  ...databaseOptions,
+};
+
+/** Of `health`. */
+export const healthOptions = {
+  address: textWithDefault({
+    placeholder: "ADDR",
+    allowed: "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+    accepts: notEmpty,
+    fallback: limits.defaultListenAddress,
+    flag: "--address",
+    about: "The sidecar to ask: HOST:PORT or unix:/PATH.",
+  }),
+  service: text({
+    placeholder: "NAME",
+    allowed: "the full name of a gRPC service",
+    accepts: notEmpty,
+    flag: "--service",
+    env: "PLUGIN_STATE_HEALTH_SERVICE",
+    about: "The gRPC service to ask about.",
+    fallbackText: "the sidecar as a whole",
+  }),
+  timeoutMs: integer({
+    placeholder: "MS",
+    min: limits.minHealthTimeoutMs,
+    max: limits.maxHealthTimeoutMs,
+    fallback: limits.defaultHealthTimeoutMs,
+    flag: "--timeout-ms",
+    env: "PLUGIN_STATE_HEALTH_TIMEOUT_MS",
+    about: "How long to wait for the answer, in milliseconds.",
+  }),
+};
+
+function isPluginName(given: string): boolean {
+  return (
+    /^[^\s,\p{Cc}-][^\s,\p{Cc}]*$/u.test(given) &&
+    Buffer.byteLength(given) <= limits.maxPluginKeyBytes
+  );
+}
+
+function isSchemaName(given: string): boolean {
+  return (
+    /^[A-Za-z_]\w*$/.test(given) &&
+    !/^pg_/i.test(given) &&
+    given.length <= limits.maxSchemaNameBytes
+  );
+}
+
+function isPostgresUrl(given: string): boolean {
+  return /^postgres(ql)?:\/\/./.test(given) && URL.canParse(given);
+}

@@ -1,0 +1,140 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Closers } from "./closers.ts";
+import type { DatabaseConfig } from "./config/config.ts";
+import { EmbeddedError } from "./embedded/embedded-error.ts";
+import type { Log } from "./log.ts";
+import type { Connection } from "./postgres/connection.ts";
+import { checkSchema, migrate, SchemaError } from "./postgres/migrate.ts";
+import { ExitCode, StartError } from "./start-error.ts";
+
+/** A database that this process may use, and another way to it for migrations. */
+export interface Database {
+  readonly connection: Connection;
+  readonly migrationConnection: Connection;
+}
+
+/**
+ * Finds the database: the one that was given, or our own, started if it doesn't run yet.
+ *
+ * @param closers Gets what has to be released again.
+ * @throws {StartError} when our own can't be started.
+ */
+export async function openDatabase(
+  config: DatabaseConfig,
+  log: Log,
+  closers: Closers,
+  signal: AbortSignal,
+): Promise<Database> {
+  if (config.kind === "url") {
+    const connection = { connectionString: config.url };
+    const { migrationUrl = config.url } = config;
+    return { connection, migrationConnection: { connectionString: migrationUrl } };
+  }
+  const { startEmbedded } = await import("./embedded/embedded-postgres.ts");
+  try {
+    const embedded = await startEmbedded({ dataDir: config.dataDir, log, signal });
+    closers.add(() => embedded.stop());
+    return { connection: embedded.connection, migrationConnection: embedded.connection };
+  } catch (error) {
+    throw error instanceof EmbeddedError ? embeddedStartError(error) : error;
+  }
+}
+
+/** What to do about the schema before serving, and about a database that is away. */
+export interface Preparation {
+  readonly stateSchema: string;
+  /** False: check only. */
+  readonly migrate: boolean;
+  /** True: a database that is away is an error; else it is waited for. */
+  readonly failFast: boolean;
+}
+
+/**
+ * Waits for the database and brings its schema up to date, or checks it. Returns the names of the
+ * migrations it ran.
+ *
+ * @throws {StartError} when waiting won't help, or wasn't wanted.
+ */
+export async function prepareDatabase(
+  { connection, migrationConnection }: Database,
+  preparation: Preparation,
+  log: Log,
+  signal: AbortSignal,
+): Promise<string[]> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      if (preparation.migrate) {
+        return await migrate(migrationConnection, preparation.stateSchema);
+      }
+      await checkSchema(connection, preparation.stateSchema);
+      return [];
+    } catch (cause) {
+      const error = startError(cause);
+      if (!error.retryable || preparation.failFast) {
+        throw error;
+      }
+      log.warn({ err: cause, attempt }, "waiting for the database");
+      await sleep(retryMs(attempt), undefined, { signal });
+    }
+  }
+}
+
+const firstRetryMs = 200;
+const maxRetryMs = 5_000;
+
+function retryMs(attempt: number): number {
+  const ceiling = Math.min(maxRetryMs, firstRetryMs * 2 ** attempt);
+  return ceiling * (0.75 + Math.random() / 2);
+}
+
+/** SQLSTATEs that say what the operator has to mend; anything else a connection says may pass. */
+const permission = new Set(["28000", "28P01", "42501"]);
+const configuration = new Set(["3D000", "3F000", "42704"]);
+
+function startError(cause: unknown): StartError {
+  if (cause instanceof SchemaError) {
+    const { reason, message, hint } = cause;
+    return new StartError(reason, message, { exitCode: ExitCode.configuration, hint, cause });
+  }
+  const { code = "", message = "" } = cause as { code?: string; message?: string };
+  if (permission.has(code)) {
+    const hint = "Check the role and its password, and that it may create the schema plugin_sidecar.";
+    const said = `the database refused: ${message}`;
+    return new StartError("DATABASE_PERMISSION", said, { exitCode: ExitCode.noPermission, hint, cause });
+  }
+  if (configuration.has(code)) {
+    const said = `the database refused: ${message}`;
+    return new StartError("DATABASE_CONFIGURATION", said, { exitCode: ExitCode.configuration, cause });
+  }
+  if (isPassing(code)) {
+    const said = "the database can't be reached";
+    const exitCode = ExitCode.databaseUnavailable;
+    return new StartError("DATABASE_UNAVAILABLE", said, { exitCode, retryable: true, cause });
+  }
+  return new StartError("DATABASE_SETUP_FAILED", "the database's schema could not be set up", {
+    exitCode: ExitCode.bug,
+    cause,
+  });
+}
+
+/** Whether this may pass by itself: no connection, or one that broke, or a server that isn't ready. */
+function isPassing(code: string): boolean {
+  const isSqlState = /^[0-9A-Z]{5}$/.test(code);
+  return !isSqlState || ["08", "53", "57", "58", "40", "55"].includes(code.slice(0, 2)) || code === "25006";
+}
+
+const embeddedExitCodes: Partial<Record<EmbeddedError["reason"], number>> = {
+  no_account: ExitCode.noPermission,
+  data_dir_unreachable: ExitCode.noPermission,
+  data_dir_unusable: ExitCode.noPermission,
+  directory_taken: ExitCode.noPermission,
+};
+
+function embeddedStartError(error: EmbeddedError): StartError {
+  const { reason, message, hint } = error;
+  return new StartError(`EMBEDDED_${reason.toUpperCase()}`, message, {
+    exitCode: embeddedExitCodes[reason] ?? ExitCode.configuration,
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}

@@ -1,0 +1,77 @@
+import { type DestinationStream, type Logger, pino, stdSerializers } from "pino";
+import { redactSecrets } from "./config/redact.ts";
+
+/** How much is logged; `silent` logs nothing. */
+export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
+
+/** The log: JSON lines on stderr. `log.info({ field }, "a sentence")`. */
+export type Log = Logger;
+
+/**
+ * Unread log text kept in memory before lines are dropped. A host that stops reading stderr must
+ * neither block the event loop nor fill the memory.
+ */
+const maxUnreadBytes = 1024 * 1024;
+
+/** Names whose values are never logged, at the top and one level down. */
+const secretFields = ["databaseUrl", "migrationDatabaseUrl", "url", "migrationUrl", "password"];
+const redactedPaths = [...secretFields, ...secretFields.map((name) => `*.${name}`)];
+
+/** Makes the process's log. Errors belong under `err`; their text is stripped of URL passwords. */
+export function createLog(level: LogLevel, destination: DestinationStream = stderrLines()): Log {
+  return pino(
+    {
+      name: "plugin-state",
+      level,
+      base: { name: "plugin-state", pid: process.pid },
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: redactedPaths, censor: "[redacted]" },
+      serializers: { err: errorForLog },
+    },
+    destination,
+  );
+}
+
+/** The message and stack of an error with its causes, and its code; nothing else it may carry. */
+function errorForLog(error: unknown): unknown {
+  if (!(error instanceof Error)) return redactSecrets(String(error));
+  const { type, message, stack } = stdSerializers.err(error);
+  const code = "code" in error ? error.code : undefined;
+  const reason = "reason" in error ? error.reason : undefined;
+  // Node joins failed connection attempts in an AggregateError with an empty message.
+  const parts = error instanceof AggregateError ? error.errors.map(String) : [];
+  return {
+    type,
+    message: redactSecrets([message, ...parts].filter(Boolean).join("; ")),
+    stack: redactSecrets(stack),
+    ...(code === undefined ? {} : { code }),
+    ...(reason === undefined ? {} : { reason }),
+  };
+}
+
+/**
+ * Lines to `process.stderr`, dropped (and counted) while its reader is far behind.
+ *
+ * Not pino's own destination: synchronous, it sleeps on EAGAIN as long as a host doesn't read its
+ * pipe, and the calls of every worker sleep with it.
+ */
+function stderrLines(): DestinationStream {
+  let dropped = 0;
+  return {
+    write(line: string): void {
+      if (process.stderr.writableLength > maxUnreadBytes) {
+        dropped += 1;
+        return;
+      }
+      if (dropped > 0) {
+        const time = new Date().toISOString();
+        process.stderr.write(
+          `{"level":"warn","time":"${time}","msg":"log lines dropped: nobody read stderr","dropped":${dropped}}\n`,
+        );
+        dropped = 0;
+      }
+      process.stderr.write(line);
+    },
+  };
+}

@@ -1,0 +1,39 @@
+#!/usr/bin/env node
+import type { CommandSpec } from "./command/commands.ts";
+import { printFailed } from "./command/host-line.ts";
+import { ignoreClosedOutput, printError } from "./command/output.ts";
+import { runCommandLine, WrongCommandLine } from "./command/program.ts";
+import { ExitCode, StartError } from "./start-error.ts";
+
+/** How long something forgotten may keep the process alive after its command has ended. */
+const exitGraceMs = 1_000;
+
+/** The command `plugin-state`: runs what the command line says, and reports what it throws. */
+async function main(): Promise<number> {
+  try {
+    return await runCommandLine(process.argv.slice(2), process.env, (command, invocation) =>
+      command.run(invocation).catch((error: unknown) => report(error, command)),
+    );
+  } catch (error) {
+    if (error instanceof WrongCommandLine) return report(error.usage, error.command);
+    return report(error, undefined);
+  }
+}
+
+/** Says on stderr what went wrong; a host reads it from stdout, where it waits for `serve`. */
+async function report(error: unknown, command: CommandSpec | undefined): Promise<number> {
+  const failure = error instanceof StartError ? error : bug(error);
+  const hint = failure.hint === undefined ? "" : `${failure.hint}\n`;
+  await printError(`plugin-state: ${failure.message}\n${hint}`);
+  if (command?.name === "serve") await printFailed(failure);
+  return failure.exitCode;
+}
+
+function bug(error: unknown): StartError {
+  const text = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return new StartError("BUG", text, { exitCode: ExitCode.bug, cause: error });
+}
+
+ignoreClosedOutput();
+process.exitCode = await main();
+setTimeout(() => process.exit(), exitGraceMs).unref();

@@ -1,0 +1,20 @@
+import pg from "pg";
+
+/** Where a database is: what pg's clients take. */
+export type Connection = pg.ClientConfig;
+
+/** Opens one connection of its own, runs `work` on it, and closes it. */
+export async function withClient<T>(
+  connection: Connection,
+  work: (client: pg.Client) => Promise<T>,
+): Promise<T> {
+  const client = new pg.Client({ application_name: "plugin-state-sidecar", ...connection });
+  // A connection that breaks is also an event; without a listener it would end the process.
+  client.on("error", () => undefined);
+  await client.connect();
+  try {
+    return await work(client);
+  } finally {
+    await client.end().catch(() => undefined);
+  }
+}

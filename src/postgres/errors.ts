@@ -1,0 +1,96 @@
+import pg from "pg";
+import {
+  DatabaseUnavailable,
+  InvalidValue,
+  OutcomeUnknown,
+  PluginNotRegistered,
+} from "../state/errors.ts";
+
+/**
+ * The one place where PostgreSQL's error codes (SQLSTATE) become what they mean to the domain.
+ * Nothing of PostgreSQL's own text goes further than the log: it may quote values.
+ */
+
+/** Another transaction was in the way; the same statement may succeed now. */
+const conflicts: ReadonlySet<string> = new Set([
+  "40001", // serialization_failure
+  "40P01", // deadlock_detected
+  "55P03", // lock_not_available: a foreign writer holds an entry and waits for our counter
+  "23505", // unique_violation: a writer that the triggers don't see inserted the same entry
+]);
+
+/** The value is one that jsonb refuses. Our own check should have caught it. */
+const refusedValues: ReadonlySet<string> = new Set([
+  "22003", // numeric_value_out_of_range
+  "22021", // character_not_in_repertoire
+  "22023", // invalid_parameter_value
+  "22P02", // invalid_text_representation
+  "22P05", // untranslatable_character
+  "54000", // program_limit_exceeded
+  "54001", // statement_too_complex: stack depth
+]);
+
+/** The server is there but doesn't serve us now. Classes are the first two characters. */
+const unavailableStates: ReadonlySet<string> = new Set([
+  "25006", // read_only_sql_transaction: a standby, or a primary that was made read-only
+  "57014", // query_canceled
+  "57P01", // admin_shutdown
+  "57P02", // crash_shutdown
+  "57P03", // cannot_connect_now
+  "57P05", // idle_session_timeout
+]);
+const unavailableClasses: ReadonlySet<string> = new Set([
+  "08", // connection_exception
+  "53", // insufficient_resources: too many connections, out of memory, disk full
+  "58", // system_error
+]);
+
+const foreignKeyViolation = "23503";
+
+/** Whether the statement was undone because of another transaction, and may be sent again as it is. */
+export function isConflict(error: unknown): boolean {
+  return conflicts.has(sqlState(error));
+}
+
+/** Whether the connection is gone or in an unknown state, rather than just the statement refused. */
+export function isConnectionLost(error: unknown): boolean {
+  // A server that turned read-only was demoted: the next connection should find the new primary.
+  return !(error instanceof pg.DatabaseError) || error.severity !== "ERROR" || error.code === "25006";
+}
+
+/** Wraps the cause of a failed connection. */
+export function unavailable(cause: unknown): DatabaseUnavailable {
+  return new DatabaseUnavailable({ cause });
+}
+
+/** What a failed read means. */
+export function readError(error: unknown, plugin: string): unknown {
+  return isConnectionLost(error) ? unavailable(error) : statementError(error, plugin);
+}
+
+/** What a failed write means: once it was sent and the connection broke, nobody knows. */
+export function writeError(error: unknown, plugin: string): unknown {
+  if (error instanceof DatabaseUnavailable) {
+    return error;
+  }
+  const isRefused = error instanceof pg.DatabaseError && error.severity === "ERROR";
+  return isRefused ? statementError(error, plugin) : new OutcomeUnknown({ cause: error });
+}
+
+function statementError(error: unknown, plugin: string): unknown {
+  const state = sqlState(error);
+  if (unavailableStates.has(state) || unavailableClasses.has(state.slice(0, 2)) || isConflict(error)) {
+    return unavailable(error);
+  }
+  if (refusedValues.has(state)) {
+    return new InvalidValue("value_json", "can't be kept by the database");
+  }
+  if (state === foreignKeyViolation) {
+    return new PluginNotRegistered(plugin);
+  }
+  return error;
+}
+
+function sqlState(error: unknown): string {
+  return error instanceof pg.DatabaseError ? (error.code ?? "") : "";
+}

@@ -1,0 +1,125 @@
+import type {
+  DescMessage,
+  DescMethodUnary,
+  DescService,
+  MessageInitShape,
+  MessageShape,
+} from "@bufbuild/protobuf";
+import type { handleUnaryCall, Server, ServiceDefinition, StatusObject } from "@grpc/grpc-js";
+import { status } from "@grpc/grpc-js";
+import { bytesMethod, encode } from "./codec.ts";
+import { decode } from "./decode.ts";
+
+/** What a handler knows of the call beside its request. */
+export interface Call {
+  /** Aborts when the caller has gone or its deadline has passed: nobody will read the answer. */
+  readonly signal: AbortSignal;
+}
+
+/** An RPC: a request in, a reply out, or a rejection that {@link Ways.toStatus} understands. */
+export type UnaryHandler<I extends DescMessage, O extends DescMessage> = (
+  request: MessageShape<I>,
+  call: Call,
+) => Promise<MessageInitShape<O>>;
+
+/** The handlers of a service, by method name in lower camel case. */
+export type UnaryHandlers<S extends DescService> = {
+  [K in keyof S["method"]]: S["method"][K] extends DescMethodUnary<infer I, infer O>
+    ? UnaryHandler<I, O>
+    : never;
+};
+
+/** One finished call, for log and metrics. */
+export interface FinishedCall {
+  /** The method's name: `Get`. */
+  readonly method: string;
+  readonly durationMs: number;
+  readonly code: status;
+  /** What the handler rejected with. */
+  readonly error?: unknown;
+}
+
+/** How a service turns errors into statuses and what it tells of its calls. */
+export interface Ways {
+  readonly toStatus: (error: unknown) => Omit<StatusObject, "metadata"> & Partial<StatusObject>;
+  readonly onFinished: (call: FinishedCall) => void;
+}
+
+/** Why {@link Call.signal} aborted. One for all: nobody reads it, and a stack costs 5 µs. */
+const callEnded = new Error("the call has ended");
+
+/** Adds a service whose methods are all unary. */
+export function addUnaryService<S extends DescService>(
+  server: Server,
+  service: S,
+  handlers: UnaryHandlers<S>,
+  ways: Ways,
+): void {
+  const definition: { -readonly [K in keyof ServiceDefinition]: ServiceDefinition[K] } = {};
+  const implementation: Record<string, handleUnaryCall<Buffer, Buffer>> = {};
+  for (const method of service.methods) {
+    // The mapped type has one handler for each method, of that method's messages.
+    const handler = handlers[method.localName as keyof S["method"]] as UnaryHandler<
+      DescMessage,
+      DescMessage
+    >;
+    definition[method.localName] = bytesMethod(method);
+    implementation[method.localName] = unary(method as DescMethodUnary, handler, ways);
+  }
+  server.addService(definition, implementation);
+}
+
+/**
+ * Adapts a handler to grpc-js, which neither awaits it nor survives its rejection.
+ */
+function unary(
+  method: DescMethodUnary,
+  handler: UnaryHandler<DescMessage, DescMessage>,
+  { toStatus, onFinished }: Ways,
+): handleUnaryCall<Buffer, Buffer> {
+  return (call, callback) => {
+    const startedAt = performance.now();
+    const abort = new AbortController();
+    let isOpen = true;
+    // grpc-js emits this at the end of every call, also of a successful one.
+    call.on("cancelled", () => {
+      if (isOpen) {
+        abort.abort(callEnded);
+      }
+    });
+    const finish = (code: status, error?: unknown) => {
+      isOpen = false;
+      const durationMs = performance.now() - startedAt;
+      onFinished({ method: method.name, durationMs, code, error });
+    };
+    run(method, handler, call.request, abort.signal).then(
+      (reply) => {
+        finish(status.OK);
+        callback(null, reply);
+      },
+      (error: unknown) => {
+        const answer = abort.signal.aborted ? goneStatus(call.getDeadline()) : toStatus(error);
+        finish(answer.code, error);
+        callback(answer);
+      },
+    );
+  };
+}
+
+async function run(
+  method: DescMethodUnary,
+  handler: UnaryHandler<DescMessage, DescMessage>,
+  bytes: Buffer,
+  signal: AbortSignal,
+): Promise<Buffer> {
+  const reply = await handler(decode(method.input, bytes), { signal });
+  return encode(method.output, reply);
+}
+
+/** The status of a call that grpc-js has ended already: for the log, nobody receives it. */
+function goneStatus(deadline: Date | number): { code: status; details: string } {
+  const isLate = Number(deadline) <= Date.now();
+  return isLate
+    ? { code: status.DEADLINE_EXCEEDED, details: "Deadline exceeded" }
+    : { code: status.CANCELLED, details: "Cancelled" };
+}

@@ -1,0 +1,182 @@
+import { once } from "node:events";
+import { createServer, type Server as NetServer, type Socket } from "node:net";
+import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
+import { formatAddress, isLoopback, type ListenAddress } from "./listen-address.ts";
+import { ListenError, listenError } from "./listen-error.ts";
+import { bindUnixSocket } from "./unix-socket.ts";
+
+export {
+  formatAddress,
+  isLoopback,
+  type ListenAddress,
+  parseListenAddress,
+} from "./listen-address.ts";
+export { ListenError } from "./listen-error.ts";
+
+/** What {@link listen} may be told. */
+export interface ListenOptions {
+  /** TLS, or in the clear if absent. */
+  readonly credentials?: ServerCredentials;
+  /** Refuse what other machines could reach, judged by the address that was really bound. */
+  readonly loopbackOnly?: boolean;
+  /** Told when the system fails to accept a connection (say, too many open files). */
+  readonly onAcceptError?: (error: Error) => void;
+}
+
+/** One bound address. */
+export interface Listener {
+  /** What clients dial, with the port the system chose: `127.0.0.1:41234`, `unix:///run/a.sock`. */
+  readonly address: string;
+  /** Stops accepting and removes its own socket file. Open connections stay. Idempotent. */
+  close(): Promise<void>;
+  /** Cuts every open connection. */
+  destroyConnections(): void;
+}
+
+/**
+ * Binds one address and serves `server` on it. Throws {@link ListenError}.
+ *
+ * Sockets reach grpc-js through its connection injector, because its own `bindAsync` can't set a
+ * socket file's mode, replace a dead one or take an inherited descriptor. Shut such a server down
+ * with {@link drain}: grpc-js doesn't know our sockets.
+ */
+export async function listen(
+  server: Server,
+  address: ListenAddress,
+  options: ListenOptions = {},
+): Promise<Listener> {
+  const credentials = options.credentials ?? ServerCredentials.createInsecure();
+  const injector = server.createConnectionInjector(credentials);
+  const listener = new SocketListener(injector);
+  try {
+    await listener.bind(address, options.onAcceptError ?? (() => {}));
+    if (options.loopbackOnly === true && !listener.isLoopback) {
+      throw new ListenError(address, "not_loopback", "other machines could reach it");
+    }
+    attach(server, address, listener);
+    return listener;
+  } catch (error) {
+    await listener.close();
+    injector.destroy();
+    throw listenError(address, error);
+  }
+}
+
+/**
+ * Shuts a server down: its listeners stop accepting, every connection gets a GOAWAY, calls in flight
+ * finish, and what's left after `graceMs` is cut. Says which of the two it was. Later calls share the
+ * first one's promise, and its grace.
+ *
+ * grpc-js alone doesn't do it: over injected connections its `tryShutdown` calls back at once on
+ * Node 24, calls open or not, and its `forceShutdown` cuts nothing while channelz is off (1.14.7).
+ * So a server is drained when the last socket is closed, which happens when its last call ends.
+ */
+export function drain(server: Server, graceMs: number): Promise<"drained" | "forced"> {
+  const { listeners, draining } = stateOf(server);
+  if (draining !== undefined) return draining;
+  const outcome = shutDown(server, listeners, graceMs);
+  states.set(server, { listeners, draining: outcome });
+  return outcome;
+}
+
+interface ServerState {
+  readonly listeners: Set<SocketListener>;
+  readonly draining?: Promise<"drained" | "forced">;
+}
+
+/** What drain must know of a server that grpc-js can't be asked: it lives as long as the server. */
+const states = new WeakMap<Server, ServerState>();
+
+function stateOf(server: Server): ServerState {
+  const state = states.get(server) ?? { listeners: new Set() };
+  states.set(server, state);
+  return state;
+}
+
+function attach(server: Server, address: ListenAddress, listener: SocketListener): void {
+  const { listeners, draining } = stateOf(server);
+  if (draining !== undefined) {
+    throw new ListenError(address, "shutting_down", "the server is shutting down");
+  }
+  listeners.add(listener);
+}
+
+async function shutDown(
+  server: Server,
+  listeners: ReadonlySet<SocketListener>,
+  graceMs: number,
+): Promise<"drained" | "forced"> {
+  await Promise.all([...listeners].map((listener) => listener.close()));
+  const ended = Promise.all([...listeners].map((listener) => listener.ended));
+  const drained = Promise.all([ended, tryShutdown(server)]).then(() => "drained" as const);
+  const outcome = await within(graceMs, drained);
+  if (outcome === "drained") return outcome;
+  server.forceShutdown();
+  for (const listener of listeners) listener.destroyConnections();
+  await ended;
+  return "forced";
+}
+
+function tryShutdown(server: Server): Promise<void> {
+  // Its error can only say that the server wasn't running.
+  return new Promise((resolve) => server.tryShutdown(() => resolve()));
+}
+
+async function within<T>(graceMs: number, promise: Promise<T>): Promise<T | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const expiry = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), graceMs);
+  });
+  return Promise.race([promise, expiry]).finally(() => clearTimeout(timer));
+}
+
+class SocketListener implements Listener {
+  address = "";
+  isLoopback = false;
+  /** Settles when it has stopped accepting and its last connection is closed. */
+  readonly ended: Promise<void>;
+  readonly #accepting = createServer({ noDelay: true });
+  readonly #sockets = new Set<Socket>();
+  #removeFile: () => void = () => {};
+  #closed = false;
+
+  constructor(injector: ConnectionInjector) {
+    this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
+    this.#accepting.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+      injector.injectConnection(socket);
+    });
+  }
+
+  async bind(address: ListenAddress, onAcceptError: (error: Error) => void): Promise<void> {
+    if (address.kind === "unix") {
+      this.#removeFile = await bindUnixSocket(this.#accepting, address);
+    } else {
+      this.#accepting.listen(address.kind === "fd" ? { fd: address.fd } : address);
+      await once(this.#accepting, "listening");
+    }
+    this.#accepting.on("error", onAcceptError);
+    const bound = boundAddress(this.#accepting, address);
+    this.address = formatAddress(bound);
+    // A descriptor that has no IP address is a unix socket.
+    this.isLoopback = bound.kind === "fd" || isLoopback(bound);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#removeFile();
+    this.#accepting.close();
+  }
+
+  destroyConnections(): void {
+    for (const socket of this.#sockets) socket.destroy();
+  }
+}
+
+function boundAddress(accepting: NetServer, asked: ListenAddress): ListenAddress {
+  const bound = accepting.address();
+  if (bound === null || typeof bound === "string") return asked;
+  return { kind: "tcp", host: bound.address, port: bound.port };
+}

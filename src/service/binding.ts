@@ -1,0 +1,24 @@
+import type { Store } from "../state/store.ts";
+
+/**
+ * What a listener is allowed: one plugin. Every handler gets the binding of the listener its call
+ * came in on, and has no other way to a store.
+ */
+export interface Binding {
+  readonly version: string;
+  /** Bytes of UTF-8 in a value's JSON text, at most. */
+  readonly maxValueBytes: number;
+  /**
+   * The plugin it serves.
+   *
+   * @throws {DatabaseUnavailable} until the database has been asked for the first time.
+   */
+  plugin(): { readonly id: string; readonly key: string };
+  /**
+   * The state of that plugin.
+   *
+   * @throws {DatabaseUnavailable} until the database has been asked for the first time.
+   * @throws {ShuttingDown} from the moment on that the sidecar drains.
+   */
+  store(): Store;
+}

@@ -1,0 +1,19 @@
+import type { PluginStateService } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
+import type { UnaryHandlers } from "../rpc/handler.ts";
+import type { Binding } from "./binding.ts";
+import { deleteEntry } from "./delete.ts";
+import { get } from "./get.ts";
+import { getServerInfo } from "./get-server-info.ts";
+import { list } from "./list.ts";
+import { set } from "./set.ts";
+
+/** The RPCs of one binding: the method's name, and the file that serves it. */
+export function pluginStateHandlers(binding: Binding): UnaryHandlers<typeof PluginStateService> {
+  return {
+    get: (request, call) => get(binding, request, call),
+    set: (request, call) => set(binding, request, call),
+    delete: (request, call) => deleteEntry(binding, request, call),
+    list: (request, call) => list(binding, request, call),
+    getServerInfo: () => getServerInfo(binding),
+  };
+}

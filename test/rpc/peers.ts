@@ -1,0 +1,115 @@
+import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
+import {
+  Client,
+  type ClientDuplexStream,
+  type ClientReadableStream,
+  credentials,
+  type Server,
+} from "@grpc/grpc-js";
+import { onTestFinished } from "vitest";
+import { decode, encode } from "../../src/rpc/codec.ts";
+import { drain, type Listener, listen, parseListenAddress } from "../../src/rpc/listener.ts";
+import { createGrpcServer } from "../../src/rpc/server-options.ts";
+
+/** Starts a server on a real socket, with `add` for its services, until the test ends. */
+export async function start(
+  add: (server: Server) => void,
+  address = "127.0.0.1:0",
+): Promise<{ server: Server; listener: Listener; address: string }> {
+  const server = newServer();
+  add(server);
+  const listener = await listen(server, parseListenAddress(address));
+  return { server, listener, address: listener.address };
+}
+
+/** A server that is drained when the test ends. */
+export function newServer(): Server {
+  const server = createGrpcServer({
+    maxReceiveBytes: 4 << 20,
+    maxSendBytes: 4 << 20,
+    maxConcurrentStreams: 2_000,
+  });
+  onTestFinished(async () => void (await drain(server, 0)));
+  return server;
+}
+
+/** A grpc-js client with its own connection, until the test ends. */
+export function dial(address: string): Client {
+  const client = new Client(address, credentials.createInsecure(), {
+    "grpc.use_local_subchannel_pool": 1,
+  });
+  onTestFinished(() => client.close());
+  return client;
+}
+
+type Method<I extends DescMessage, O extends DescMessage> = DescMethod & { input: I; output: O };
+
+const pathOf = (method: DescMethod) => `/${method.parent.typeName}/${method.name}`;
+const asTheyAre = (bytes: Buffer) => bytes;
+
+/** Calls a unary method; rejects with grpc-js's ServiceError. Bytes are sent as they are. */
+export function unary<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: Method<I, O>,
+  request: MessageInitShape<I> | Buffer,
+): Promise<MessageShape<O>> {
+  const bytes = Buffer.isBuffer(request) ? request : encode(method.input, request);
+  return new Promise((resolve, reject) => {
+    client.makeUnaryRequest(pathOf(method), asTheyAre, asTheyAre, bytes, (error, reply) =>
+      error ? reject(error) : resolve(decode(method.output, reply as Buffer)),
+    );
+  });
+}
+
+/** Opens a server stream. */
+export function serverStream<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: Method<I, O>,
+  request: MessageInitShape<I>,
+): ClientReadableStream<MessageShape<O>> {
+  return client.makeServerStreamRequest(
+    pathOf(method),
+    asTheyAre,
+    (bytes) => decode(method.output, bytes),
+    encode(method.input, request),
+  );
+}
+
+/** Opens a stream in both directions. Bytes are sent as they are. */
+export function bidiStream<I extends DescMessage, O extends DescMessage>(
+  client: Client,
+  method: Method<I, O>,
+): ClientDuplexStream<MessageInitShape<I> | Buffer, MessageShape<O>> {
+  return client.makeBidiStreamRequest(
+    pathOf(method),
+    (request) => (Buffer.isBuffer(request) ? request : encode(method.input, request)),
+    (bytes) => decode(method.output, bytes),
+  );
+}
+
+/** Collects what a stream brings: `next` waits for one message, `status` for the end. */
+export function read<T>(stream: ClientReadableStream<T> | ClientDuplexStream<never, T>): {
+  next: () => Promise<T>;
+  seen: T[];
+  status: Promise<number>;
+} {
+  const seen: T[] = [];
+  let taken = 0;
+  let wake = () => {};
+  stream.on("data", (message: T) => {
+    seen.push(message);
+    wake();
+  });
+  stream.on("error", () => {});
+  const status = new Promise<number>((resolve) =>
+    stream.on("status", (end) => {
+      resolve(end.code);
+      wake();
+    }),
+  );
+  const next = async (): Promise<T> => {
+    while (seen.length <= taken) await new Promise<void>((resolve) => (wake = resolve));
+    return seen[taken++] as T;
+  };
+  return { next, seen, status };
+}

@@ -1,0 +1,49 @@
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TestProject } from "vitest/node";
+import { type EmbeddedPostgres, startEmbedded } from "../../src/embedded/embedded-postgres.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
+import { createDatabase, databaseUrl } from "./database.ts";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    /** URL of the server's maintenance database; see database.ts for one of your own. */
+    databaseUrl: string;
+  }
+}
+
+/** The database that every test's own is copied from: migrated, empty. */
+export const templateName = "template_migrated";
+
+const quiet = { info() {}, warn() {}, error() {} };
+
+/**
+ * Starts one real PostgreSQL for the run: the embedded one or, with PLUGIN_STATE_TEST_PG_BIN_DIR,
+ * another version's binaries under the same supervisor.
+ */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const dataDir = join(tmpdir(), `ps-test-${randomBytes(6).toString("hex")}`);
+  const binDir = process.env["PLUGIN_STATE_TEST_PG_BIN_DIR"];
+  const settings = { max_connections: "200" };
+  const postgres = await startEmbedded({
+    dataDir,
+    log: quiet,
+    settings,
+    ...(binDir ? { binDir } : {}),
+  });
+  const url = urlOf(postgres);
+  await createDatabase(url, templateName, "template0");
+  await migrate({ connectionString: databaseUrl(url, templateName) }, "plugin_sidecar");
+  project.provide("databaseUrl", url);
+  return async () => {
+    await postgres.stop();
+    await rm(dataDir, { recursive: true, force: true });
+  };
+}
+
+function urlOf({ connection }: EmbeddedPostgres): string {
+  const { host, port, user } = connection;
+  return `postgres://${user}@localhost:${port}/postgres?host=${encodeURIComponent(host)}`;
+}

@@ -1,0 +1,68 @@
+import { createLog } from "../../src/log.ts";
+import type { ServeConfig } from "../../src/config/config.ts";
+import { type Sidecar, startSidecar } from "../../src/server.ts";
+import { TestClient } from "./client.ts";
+import type { TestDatabase } from "./database.ts";
+
+/** A sidecar in this process, on a port of its own, with a client for each of its bindings. */
+export interface TestSidecar extends AsyncDisposable {
+  readonly sidecar: Sidecar;
+  readonly clients: readonly TestClient[];
+  /** The first binding's client. */
+  readonly client: TestClient;
+  readonly address: string;
+}
+
+/** Serves plugins of a database; by default one, `demo`, which is registered if it isn't yet. */
+export async function testSidecar(
+  database: TestDatabase,
+  plugins: readonly string[] = ["demo"],
+  overrides: Partial<ServeConfig> = {},
+): Promise<TestSidecar> {
+  for (const key of plugins) {
+    const rows = await database.query("select from plugin_sidecar.plugins where plugin_key = $1", [key]);
+    if (rows.length === 0) {
+      await database.addPlugin(key);
+    }
+  }
+  const sidecar = await startSidecar(
+    { ...configFor(database.url, plugins), ...overrides },
+    createLog("silent"),
+    new AbortController().signal,
+  );
+  const clients = sidecar.bindings.map(({ address }) => new TestClient(address));
+  return {
+    sidecar,
+    clients,
+    client: clients[0]!,
+    address: sidecar.bindings[0]!.address,
+    [Symbol.asyncDispose]: async () => {
+      for (const client of clients) {
+        client[Symbol.dispose]();
+      }
+      await sidecar.stop();
+    },
+  };
+}
+
+/** What `serve` would be told. */
+export function configFor(url: string, plugins: readonly string[]): ServeConfig {
+  return {
+    database: { kind: "url", url },
+    stateSchema: "plugin_sidecar",
+    migrate: true,
+    bindings: plugins.map((plugin) => ({
+      plugin,
+      listen: { kind: "tcp", host: "127.0.0.1", port: 0 },
+    })),
+    insecure: false,
+    poolSize: 3,
+    databaseTimeoutMs: 10_000,
+    maxValueBytes: 4 * 1024 * 1024,
+    drainTimeoutMs: 2_000,
+    failFast: true,
+    exitWithParent: false,
+    logLevel: "silent",
+    slowCallMs: 1_000,
+  };
+}
