@@ -1,12 +1,10 @@
 #!/usr/bin/env node
 import type { CommandSpec } from "./command/commands.ts";
+import { exitWith } from "./command/exit.ts";
 import { printFailed } from "./command/host-line.ts";
 import { ignoreClosedOutput, printError } from "./command/output.ts";
 import { runCommandLine, WrongCommandLine } from "./command/program.ts";
 import { ExitCode, StartError } from "./start-error.ts";
-
-/** How long something forgotten may keep the process alive after its command has ended. */
-const exitGraceMs = 1_000;
 
 /** The command `plugin-state`: runs what the command line says, and reports what it throws. */
 async function main(): Promise<number> {
@@ -35,5 +33,4 @@ function bug(error: unknown): StartError {
 }
 
 ignoreClosedOutput();
-process.exitCode = await main();
-setTimeout(() => process.exit(), exitGraceMs).unref();
+exitWith(await main());

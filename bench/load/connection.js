@@ -1,29 +1,27 @@
 // @ts-check
 // One HTTP/2 connection that sends unary gRPC calls over a plain socket and reads only what it must:
-// frame headers, message lengths and trailers. A tenth of the cost of node:http2, see README.md.
+// frame headers, message lengths and trailers. What that saves stands in README.md.
 
 import { connect } from "node:net";
+import { FrameReader } from "./frame-reader.js";
 import {
   CANCEL,
   DEFAULT_WINDOW_BYTES,
+  frame as encodeFrame,
   Flag,
-  FRAME_HEADER_BYTES,
   FrameType,
-  frame,
   MAX_FRAME_BYTES,
   numberFrame,
   OPENING,
   SETTINGS_ACK,
   Setting,
-  writeFrameHeader,
 } from "./frames.js";
 import { encodeRequestHeaders } from "./hpack.js";
+import { Output } from "./output.js";
 import { Stream } from "./stream.js";
 
+/** @import { Frame } from "./frame-reader.js" */
 /** @import { Call } from "./stream.js" */
-
-/** Requests are gathered in blocks of this size; one write per turn, whatever the number of calls. */
-const OUTPUT_BYTES = 65_536;
 
 /** The socket reads into one buffer of this size, again and again. */
 const INPUT_BYTES = 262_144;
@@ -53,13 +51,18 @@ export class Connection {
   maxConcurrentCalls = Number.POSITIVE_INFINITY;
 
   #socket;
+  #output;
+  #reader = new FrameReader((frame) => this.#onFrame(frame));
   #authority;
   #metadata;
-  /** @type {Map<string, Buffer>} */
+  /** By path. @type {Map<string, Buffer>} */
   #headerBlocks = new Map();
-  /** @type {Map<number, Stream>} */
+
+  /** The calls in flight. @type {Map<number, Stream>} */
   #streams = new Map();
   #nextStreamId = 1;
+  /** When what is being read arrived. */
+  #nowMs = 0;
 
   /** Streams that wait for a window, in order. @type {Set<Stream>} */
   #waiting = new Set();
@@ -67,15 +70,8 @@ export class Connection {
   #initialWindowBytes = DEFAULT_WINDOW_BYTES;
   #unrefilledBytes = 0;
 
-  #output = Buffer.alloc(0);
-  #outputStart = 0;
-  #outputEnd = 0;
-
-  /** The beginning of a frame whose rest hasn't arrived. */
-  #rest = Buffer.alloc(0);
-
-  /** @type {(failure: string | undefined) => void} */
-  #settled = () => {};
+  /** Ends the wait in `open`. @type {(failure: string | undefined) => void} */
+  #opened = () => {};
 
   /**
    * Connects to `host:port` or `unix:/path` and waits for the server's SETTINGS.
@@ -87,7 +83,7 @@ export class Connection {
     const connection = new Connection(address, metadata);
     const failure = await new Promise((resolve) => {
       const timer = setTimeout(() => resolve("TIMEOUT"), CONNECT_TIMEOUT_MS);
-      connection.#settled = (reason) => {
+      connection.#opened = (reason) => {
         clearTimeout(timer);
         resolve(reason);
       };
@@ -108,6 +104,7 @@ export class Connection {
     this.#socket.on("error", (error) => this.fail(`CONNECTION_LOST ${codeOf(error)}`));
     this.#socket.on("close", () => this.fail("CONNECTION_LOST"));
     this.#socket.write(OPENING);
+    this.#output = new Output(this.#socket);
   }
 
   get inFlight() {
@@ -121,27 +118,18 @@ export class Connection {
    * @param {boolean} keepsReply
    */
   send(call, startMs, keepsReply) {
-    const stream = new Stream(
-      this.#nextStreamId,
-      call,
-      startMs,
-      this.#initialWindowBytes,
-      keepsReply,
-    );
+    const id = this.#nextStreamId;
     this.#nextStreamId += 2;
-    this.#streams.set(stream.id, stream);
+    const stream = new Stream(id, call, startMs, this.#initialWindowBytes, keepsReply);
+    this.#streams.set(id, stream);
     const block = this.#headerBlock(call.path);
-    const at = this.#reserve(FRAME_HEADER_BYTES + block.length);
-    writeFrameHeader(this.#output, at, block.length, FrameType.headers, Flag.endHeaders, stream.id);
-    this.#output.set(block, at + FRAME_HEADER_BYTES);
+    this.#output.addFrame(FrameType.headers, Flag.endHeaders, id, block, 0, block.length);
     if (!this.#sendBody(stream)) this.#waiting.add(stream);
   }
 
-  /** Writes what has gathered. */
+  /** Sends what has gathered. */
   flush() {
-    if (this.#outputEnd === this.#outputStart) return;
-    this.#socket.write(this.#output.subarray(this.#outputStart, this.#outputEnd));
-    this.#outputStart = this.#outputEnd;
+    this.#output.flush();
   }
 
   /**
@@ -151,7 +139,7 @@ export class Connection {
   fail(reason) {
     if (this.failure !== undefined) return;
     this.failure = reason;
-    this.#settled(reason);
+    this.#opened(reason);
     this.#socket.destroy();
     const nowMs = performance.now();
     const streams = [...this.#streams.values()];
@@ -180,35 +168,18 @@ export class Connection {
   }
 
   /**
-   * Makes room in the output. A block is never used twice: the socket may still hold it.
-   * @param {number} bytes
-   */
-  #reserve(bytes) {
-    if (this.#output.length - this.#outputEnd < bytes) {
-      this.flush();
-      this.#output = Buffer.allocUnsafeSlow(OUTPUT_BYTES);
-      this.#outputStart = 0;
-      this.#outputEnd = 0;
-    }
-    const at = this.#outputEnd;
-    this.#outputEnd += bytes;
-    return at;
-  }
-
-  /**
    * Sends as much of the body as the windows allow, and says whether that was all.
    * @param {Stream} stream
    */
   #sendBody(stream) {
     const { body } = stream.call;
     while (stream.sentBytes < body.length) {
-      const leftBytes = body.length - stream.sentBytes;
+      const from = stream.sentBytes;
+      const leftBytes = body.length - from;
       const bytes = Math.min(leftBytes, MAX_FRAME_BYTES, stream.windowBytes, this.#windowBytes);
       if (bytes <= 0) return false;
-      const at = this.#reserve(FRAME_HEADER_BYTES + bytes);
       const flags = bytes === leftBytes ? Flag.endStream : 0;
-      writeFrameHeader(this.#output, at, bytes, FrameType.data, flags, stream.id);
-      body.copy(this.#output, at + FRAME_HEADER_BYTES, stream.sentBytes, stream.sentBytes + bytes);
+      this.#output.addFrame(FrameType.data, flags, stream.id, body, from, from + bytes);
       stream.sentBytes += bytes;
       stream.windowBytes -= bytes;
       this.#windowBytes -= bytes;
@@ -222,12 +193,6 @@ export class Connection {
       if (this.#windowBytes <= 0) return;
       if (this.#sendBody(stream)) this.#waiting.delete(stream);
     }
-  }
-
-  /** @param {Buffer} encoded */
-  #sendFrame(encoded) {
-    const at = this.#reserve(encoded.length);
-    this.#output.set(encoded, at);
   }
 
   // Receiving
@@ -249,73 +214,33 @@ export class Connection {
 
   /** @param {Buffer} bytes */
   #onBytes(bytes) {
-    const nowMs = performance.now();
+    this.#nowMs = performance.now();
     try {
-      const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
-      const end = this.#readFrames(all, nowMs);
-      this.#rest = end === all.length ? EMPTY : Buffer.from(all.subarray(end));
+      this.#reader.read(bytes);
     } catch (error) {
       this.fail(`PROTOCOL_ERROR ${error instanceof Error ? error.message : error}`);
     }
     if (this.failure !== undefined) return;
-    this.listener?.onTurn(this, nowMs);
-    this.flush();
+    this.listener?.onTurn(this, this.#nowMs);
+    this.#output.flush();
   }
 
-  /**
-   * Handles all whole frames and says where the last one ends.
-   * @param {Buffer} bytes
-   * @param {number} nowMs
-   */
-  #readFrames(bytes, nowMs) {
-    let at = 0;
-    while (bytes.length - at >= FRAME_HEADER_BYTES && this.failure === undefined) {
-      const length = bytes.readUIntBE(at, 3);
-      if (length > MAX_FRAME_BYTES) throw new Error(`a frame of ${length} bytes`);
-      const start = at + FRAME_HEADER_BYTES;
-      const end = start + length;
-      if (end > bytes.length) break;
-      const streamId = bytes.readUInt32BE(at + 5);
-      this.#onFrame(
-        bytes.readUInt8(at + 3),
-        bytes.readUInt8(at + 4),
-        streamId,
-        bytes,
-        start,
-        end,
-        nowMs,
-      );
-      at = end;
-    }
-    return at;
-  }
-
-  /**
-   * @param {number} type
-   * @param {number} flags
-   * @param {number} streamId
-   * @param {Buffer} bytes
-   * @param {number} start
-   * @param {number} end
-   * @param {number} nowMs
-   */
-  #onFrame(type, flags, streamId, bytes, start, end, nowMs) {
+  /** @param {Frame} frame */
+  #onFrame(frame) {
+    const { type, flags, streamId, bytes, start, end } = frame;
     switch (type) {
       case FrameType.data:
-        return this.#onData(flags, streamId, bytes, start, end, nowMs);
+        return this.#onData(frame);
       case FrameType.headers:
-        return this.#onHeaders(flags, streamId, bytes, start, end, nowMs);
+        return this.#onHeaders(frame);
       case FrameType.windowUpdate:
         return this.#onWindowUpdate(streamId, bytes.readUInt32BE(start));
       case FrameType.settings:
         return this.#onSettings(flags, bytes.subarray(start, end));
       case FrameType.ping:
-        if ((flags & Flag.ack) === 0) {
-          this.#sendFrame(frame(FrameType.ping, Flag.ack, 0, bytes.subarray(start, end)));
-        }
-        return;
+        return this.#onPing(flags, bytes.subarray(start, end));
       case FrameType.rstStream:
-        return this.#end(streamId, `RST_STREAM_${bytes.readUInt32BE(start)}`, nowMs);
+        return this.#end(streamId, `RST_STREAM_${bytes.readUInt32BE(start)}`);
       case FrameType.goaway:
         return this.fail(`GOAWAY_${bytes.readUInt32BE(start + 4)}`);
       case FrameType.priority:
@@ -325,52 +250,39 @@ export class Connection {
     }
   }
 
-  /**
-   * @param {number} flags
-   * @param {number} streamId
-   * @param {Buffer} bytes
-   * @param {number} start
-   * @param {number} end
-   * @param {number} nowMs
-   */
-  #onData(flags, streamId, bytes, start, end, nowMs) {
+  /** @param {Frame} frame */
+  #onData({ flags, streamId, bytes, start, end }) {
     if (flags & Flag.padded) throw new Error("a padded DATA frame");
     this.#refill(end - start);
     this.#streams.get(streamId)?.receive(bytes, start, end);
-    if (flags & Flag.endStream) this.#end(streamId, "NO_TRAILERS", nowMs);
+    if (flags & Flag.endStream) this.#end(streamId, "NO_TRAILERS");
   }
 
   /**
    * Only the header block that ends a stream says how the call went.
-   * @param {number} flags
-   * @param {number} streamId
-   * @param {Buffer} bytes
-   * @param {number} start
-   * @param {number} end
-   * @param {number} nowMs
+   * @param {Frame} frame
    */
-  #onHeaders(flags, streamId, bytes, start, end, nowMs) {
+  #onHeaders({ flags, streamId, bytes, start, end }) {
     if (flags & (Flag.padded | Flag.priority)) throw new Error("a padded HEADERS frame");
     if (!(flags & Flag.endHeaders)) throw new Error("a header block in several frames");
     if (!(flags & Flag.endStream)) return;
     const outcome = this.#streams.get(streamId)?.outcome(bytes, start, end);
-    if (outcome !== undefined) this.#end(streamId, outcome, nowMs);
+    if (outcome !== undefined) this.#end(streamId, outcome);
   }
 
   /**
    * @param {number} streamId
    * @param {string} outcome
-   * @param {number} nowMs
    */
-  #end(streamId, outcome, nowMs) {
+  #end(streamId, outcome) {
     const stream = this.#streams.get(streamId);
     if (stream === undefined) return;
     this.#streams.delete(streamId);
     if (!stream.isSent()) {
       this.#waiting.delete(stream);
-      this.#sendFrame(numberFrame(FrameType.rstStream, streamId, CANCEL));
+      this.#output.add(numberFrame(FrameType.rstStream, streamId, CANCEL));
     }
-    this.listener?.onReply(stream, outcome, nowMs);
+    this.listener?.onReply(stream, outcome, this.#nowMs);
   }
 
   /**
@@ -396,9 +308,9 @@ export class Connection {
       if (identifier === Setting.maxConcurrentStreams) this.maxConcurrentCalls = value;
       if (identifier === Setting.initialWindowSize) this.#setInitialWindow(value);
     }
-    this.#sendFrame(SETTINGS_ACK);
+    this.#output.add(SETTINGS_ACK);
     this.#sendWaiting();
-    this.#settled(undefined);
+    this.#opened(undefined);
   }
 
   /** @param {number} bytes */
@@ -410,6 +322,15 @@ export class Connection {
   }
 
   /**
+   * @param {number} flags
+   * @param {Buffer} payload
+   */
+  #onPing(flags, payload) {
+    if (flags & Flag.ack) return;
+    this.#output.add(encodeFrame(FrameType.ping, Flag.ack, 0, payload));
+  }
+
+  /**
    * Gives the connection's window back long before it is used up. A stream's own needs none: it is
    * larger than any reply.
    * @param {number} bytes
@@ -417,12 +338,10 @@ export class Connection {
   #refill(bytes) {
     this.#unrefilledBytes += bytes;
     if (this.#unrefilledBytes < REFILL_BYTES) return;
-    this.#sendFrame(numberFrame(FrameType.windowUpdate, 0, this.#unrefilledBytes));
+    this.#output.add(numberFrame(FrameType.windowUpdate, 0, this.#unrefilledBytes));
     this.#unrefilledBytes = 0;
   }
 }
-
-const EMPTY = Buffer.alloc(0);
 
 /** @param {string} address */
 function socketTarget(address) {

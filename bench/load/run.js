@@ -130,7 +130,11 @@ export class Run {
   /** @param {Stream} stream */
   #isRight(stream) {
     this.#tally.sampled += 1;
-    return stream.call.isRight?.(stream.message()) ?? true;
+    try {
+      return stream.call.isRight?.(stream.message()) ?? true;
+    } catch {
+      return false; // it couldn't even be decoded
+    }
   }
 
   #startTimers() {

@@ -1,5 +1,5 @@
 import type { OptionSpec, OptionTable } from "../config/option.ts";
-import { migrateOptions as databaseOptions } from "../config/options.ts";
+import { migrateOptions } from "../config/options.ts";
 import { type ExitCodeMeaning, exitCodes } from "../start-error.ts";
 import { type CommandSpec, commands } from "./commands.ts";
 
@@ -48,13 +48,15 @@ function firstParagraph(description: string): string {
 function optionTables({ name, options }: CommandSpec): string {
   if (name === "serve") return optionTable(options);
   const own = Object.fromEntries(
-    Object.entries(options).filter(([option]) => !(option in databaseOptions)),
+    Object.entries(options).filter(([option]) => !(option in migrateOptions)),
   );
-  const shared = Object.keys(own).length < Object.keys(options).length;
-  const flags = Object.values(databaseOptions).map(({ flag }) => `\`${flag}\``);
+  const shared = Object.entries(options).filter(([option]) => option in migrateOptions);
+  const flags = shared.map(([, { flag }]) => `\`${flag}\``);
   return [
     optionTable(own),
-    shared ? `The options of the database are those of \`serve\`: ${flags.join(", ")}.` : "",
+    flags.length > 0
+      ? `The options of the database are those of \`serve\`: ${flags.join(", ")}.`
+      : "",
   ]
     .filter(Boolean)
     .join("\n\n");

@@ -75,8 +75,7 @@ class Run {
   }
 
   async #ready(sidecar: Sidecar): Promise<void> {
-    this.#told = true;
-    await printReady(sidecar.bindings);
+    await this.#tell(() => printReady(sidecar.bindings));
     this.#log.info({ bindings: sidecar.bindings }, "ready");
     if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
   }
@@ -97,9 +96,15 @@ class Run {
     const { reason, hint } = failure;
     this.#log.fatal({ reason, hint, err: failure.cause ?? failure }, failure.message);
     if (process.stderr.isTTY) await printError(`plugin-state: ${failure.message}\n${hint ?? ""}\n`);
-    this.#told = true;
-    await printFailed(failure);
+    await this.#tell(() => printFailed(failure));
     return failure.exitCode;
+  }
+
+  /** The host gets one line, however many things go wrong at once. */
+  async #tell(print: () => Promise<void>): Promise<void> {
+    if (this.#told) return;
+    this.#told = true;
+    await print();
   }
 
   /** Nobody caught an error: nothing can be trusted any more, so say it and leave. */
@@ -107,14 +112,17 @@ class Run {
     if (this.#crashed) return;
     this.#crashed = true;
     this.#log.fatal({ err: error }, "uncaught error; this is a bug");
-    const told = this.#told ? Promise.resolve() : printFailed(bugOf(error));
-    void told.then(() => this.#exitNow(ExitCode.bug));
+    if (!this.#told) this.#stopping.abort();
+    void this.#exitNow(
+      ExitCode.bug,
+      this.#tell(() => printFailed(bugOf(error))),
+    );
   };
 
   /** Ends the process without draining; the sidecar gets a moment to kill what it started. */
-  async #exitNow(code: number): Promise<void> {
+  async #exitNow(code: number, told?: Promise<void>): Promise<void> {
     setTimeout(() => process.exit(code), abortTimeoutMs);
-    this.#stopping.abort();
+    await told;
     try {
       await (await this.#starting)?.abort();
     } catch (error) {

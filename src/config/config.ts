@@ -1,10 +1,9 @@
 import type { LogLevel } from "../log.ts";
 import type { ListenAddress } from "../rpc/listen-address.ts";
 import { readBindings } from "./bindings.ts";
-import { readDatabase, redactDatabase } from "./database.ts";
+import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
-import type { OptionValues } from "./option.ts";
-import { type databaseOptions, serveOptions } from "./options.ts";
+import { serveOptions } from "./options.ts";
 import { type Environment, type GivenFlags, resolveOptions } from "./resolve.ts";
 
 /** All that `serve` was told, checked; nothing behind it reads a flag or the environment. */
@@ -78,22 +77,16 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
 }
 
 /**
- * Reads the configuration of `migrate` or `plugin add|list`: their own values, and the database.
- * Throws like {@link readServeConfig}.
+ * The database of `migrate` or `plugin add|list`, from their resolved options. Throws like
+ * {@link readServeConfig}.
  */
-export function readDatabaseCommand<Table extends typeof databaseOptions>(
-  table: Table,
-  flags: GivenFlags,
+export function readDatabaseCommand(
+  resolved: ResolvedDatabase,
   environment: Environment,
-): Read<DatabaseCommandConfig> & { readonly values: OptionValues<Table> } {
-  const resolved = resolveOptions(table, flags, environment);
+): Read<DatabaseCommandConfig> {
   const { database, warnings } = readDatabase(resolved);
   const config: DatabaseCommandConfig = { database, stateSchema: resolved.values.stateSchema };
-  return {
-    config: deepFreeze(config),
-    values: resolved.values,
-    warnings: [...warnings, ...unknownVariables(environment)],
-  };
+  return { config: deepFreeze(config), warnings: [...warnings, ...unknownVariables(environment)] };
 }
 
 /** The configuration as it may be logged: no password in it. */

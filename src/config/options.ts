@@ -2,6 +2,7 @@ import type { LogLevel } from "../log.ts";
 import { defaultMaxValueBytes } from "../state/limits.ts";
 import * as limits from "./limits.ts";
 import { choice, integer, text, texts, textWithDefault, toggle } from "./option.ts";
+import { isPluginName, isUuid, pluginNameRule } from "./plugin-name.ts";
 
 const logLevels: readonly LogLevel[] = [
   "trace",
@@ -16,8 +17,6 @@ const logLevels: readonly LogLevel[] = [
 /** `defaultDataDir()` in words that are true on every machine. */
 const dataDirText =
   "~/.local/state/plugin-state on Linux ($XDG_STATE_HOME/plugin-state if set), ~/Library/Application Support/plugin-state on macOS, %LOCALAPPDATA%\\plugin-state on Windows, /var/lib/plugin-state as root";
-
-const uuidText = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
 const notEmpty = (given: string) => given.trim() !== "";
 
@@ -82,7 +81,7 @@ export const migrationOptions = {
 export const serveOptions = {
   plugin: texts({
     placeholder: "KEY",
-    allowed: `a plugin's key or UUID: 1 to ${limits.maxPluginKeyBytes} bytes without spaces or commas`,
+    allowed: pluginNameRule,
     accepts: isPluginName,
     fallbackText: `${limits.demoPlugin} with the embedded database; otherwise it must be given`,
     flag: "--plugin",
@@ -175,7 +174,7 @@ export const pluginAddOptions = {
   id: text({
     placeholder: "UUID",
     allowed: "a UUID",
-    accepts: (given) => uuidText.test(given),
+    accepts: isUuid,
     flag: "--id",
     env: null,
     about: "The plugin's UUID.",
@@ -241,13 +240,6 @@ export const healthOptions = {
     about: "How long to wait for the answer, in milliseconds.",
   }),
 };
-
-function isPluginName(given: string): boolean {
-  return (
-    /^[^\s,\p{Cc}-][^\s,\p{Cc}]*$/u.test(given) &&
-    Buffer.byteLength(given) <= limits.maxPluginKeyBytes
-  );
-}
 
 function isSchemaName(given: string): boolean {
   return (

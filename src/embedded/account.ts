@@ -13,8 +13,9 @@ export interface Account {
 export type RunAs = Account | undefined;
 
 /**
- * Chooses who runs the server. PostgreSQL refuses to run as root, so root drops to an account that exists already: the
- * owner of the data, else `postgres`, else `nobody`. No account of the host is made or changed.
+ * Chooses who runs the server. PostgreSQL refuses to run as root, so root drops to an account that
+ * exists already: the owner of the data, else `postgres`, else `nobody`. No account of the host is
+ * made or changed.
  */
 export async function chooseAccount(dataDir: string): Promise<RunAs> {
   if (process.geteuid?.() !== 0) return undefined;
@@ -38,7 +39,9 @@ export function serverUid(account: RunAs): number | undefined {
   return account?.uid ?? process.geteuid?.();
 }
 
-/** The accounts of an /etc/passwd, without root and without lines that are none (NIS, negative ids). */
+/**
+ * The accounts of an /etc/passwd, without root and without lines that are none (NIS, negative ids).
+ */
 export function parsePasswd(text: string): Account[] {
   return text.split("\n").flatMap((line) => {
     const [, name, uid, gid] = /^([^:]+):[^:]*:(\d+):(\d+):/.exec(line) ?? [];

@@ -33,18 +33,19 @@ export interface BinariesRequest {
 
 /**
  * Finds the programs and proves, by `postgres --version` as the account, that they run. The npm
- * package's may need their library links made or, where the account can't reach them (a project under
- * /root), a copy in the data directory. Throws EmbeddedError `binaries_missing`, `binaries_unusable`.
+ * package's may need their library links made or, where the account can't reach them (a project
+ * under /root), a copy in the data directory. Throws EmbeddedError `binaries_missing`,
+ * `binaries_unusable`.
  */
 export async function prepareBinaries(request: BinariesRequest): Promise<Binaries> {
-  const { binDir, dataDir, account, log } = request;
+  const { binDir, dataDir, account, log, signal } = request;
   if (binDir !== undefined) return verified(binDir, environment(), request);
   const found = await findPackage();
   const missing = await missingLinks(found);
   // macOS keeps DYLD_LIBRARY_PATH from what /bin/sh starts, and initdb starts postgres that way.
   const needsOwnLinks = missing.length > 0 && process.platform === "darwin";
   if (needsOwnLinks || (await isClosedTo(account, join(found.native, "bin", "postgres")))) {
-    const native = await copyPackage(found, dataDir, log);
+    const native = await copyPackage(found, dataDir, log, signal);
     return verified(join(native, "bin"), environment(), request);
   }
   const libraries = missing.length > 0 ? await linkLibraries(found, missing, dataDir) : undefined;
@@ -52,8 +53,9 @@ export async function prepareBinaries(request: BinariesRequest): Promise<Binarie
 }
 
 /**
- * Little of our own environment: it may hold secrets (DATABASE_URL, tokens), which an account's /proc/<pid>/environ
- * would show, and PG* variables, which would change what initdb and postgres do.
+ * Little of our own environment: it may hold secrets (DATABASE_URL, tokens), which an account's
+ * /proc/<pid>/environ would show, and PG* variables, which would change what initdb and postgres
+ * do.
  */
 function environment(libraries?: string): NodeJS.ProcessEnv {
   const env: NodeJS.ProcessEnv = { PATH: process.env["PATH"] ?? "/usr/bin:/bin", LC_ALL: "C" };

@@ -12,8 +12,8 @@ export interface BinaryPackage {
 }
 
 /**
- * Refuses a system on which no embedded server can run. Windows has binaries, but no unix socket that
- * Node and PostgreSQL both speak: it would need TCP and a password.
+ * Refuses a system on which no embedded server can run. Windows has binaries, but no unix socket
+ * that Node and PostgreSQL both speak: it would need TCP and a password.
  */
 export function requirePlatform(): void {
   if (process.platform === "linux" || process.platform === "darwin") return;

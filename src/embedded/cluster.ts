@@ -20,14 +20,15 @@ export interface ClusterRequest {
 }
 
 /**
- * Returns the path of the cluster in the data directory, after making one if there is none. Throws EmbeddedError
- * `data_dir_version` when only another major version's is there (nothing is upgraded) and `initdb_failed`.
+ * Returns the path of the cluster in the data directory, after making one if there is none. Throws
+ * EmbeddedError `data_dir_version` when only another major version's is there (nothing is upgraded)
+ * and `initdb_failed`.
  */
 export async function ensureCluster(request: ClusterRequest): Promise<string> {
   const path = clusterPath(request.dataDir, request.binaries.major);
   await refuseOtherVersions(request);
   if ((await versionOf(path)) === undefined)
-    await makeWhole(path, (unfinished) => initdb(unfinished, request));
+    await makeWhole(path, request.signal, (unfinished) => initdb(unfinished, request));
   const version = await versionOf(path);
   if (version !== String(request.binaries.major))
     throw otherVersion(path, version ?? "unknown", request.binaries);
@@ -51,7 +52,10 @@ function otherVersion(path: string, version: string, binaries: Binaries): Embedd
   );
 }
 
-/** The major version in a cluster's PG_VERSION; undefined where nothing is yet, "unknown" where something else is. */
+/**
+ * The major version in a cluster's PG_VERSION; undefined where nothing is yet, "unknown" where
+ * something else is.
+ */
 async function versionOf(path: string): Promise<string | undefined> {
   try {
     return (await readFile(join(path, "PG_VERSION"), "utf8")).trim();
@@ -79,11 +83,13 @@ function initdbArgs(directory: string): string[] {
   return [
     `--pgdata=${directory}`,
     `--username=${clusterUser}`,
-    // What a prefix listing and a byte-order index need, the same on every host, whatever its locales.
+    // What a prefix listing and a byte-order index need, the same on every host, whatever its
+    // locales.
     "--encoding=UTF8",
     "--locale=C",
     "--lc-messages=C",
-    // The 0700 socket directory is the lock: whoever is in it is the server's account or root. There is no TCP.
+    // The 0700 socket directory is the lock: whoever is in it is the server's account or root.
+    // There is no TCP.
     "--auth-local=trust",
     "--auth-host=reject",
     // On by default from 18.

@@ -3,7 +3,10 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { errorCode } from "./embedded-error.ts";
 
-/** Where the embedded server keeps its data when nobody says: per system for root, per user for everybody else. */
+/**
+ * Where the embedded server keeps its data when nobody says: per system for root, per user for
+ * everybody else.
+ */
 export function defaultDataDir(): string {
   if (process.geteuid?.() === 0) return "/var/lib/plugin-state";
   switch (process.platform) {
@@ -23,9 +26,10 @@ export function defaultDataDir(): string {
 }
 
 /**
- * Makes the data directory, with its parents, and returns its real path. One that exists is left as it is. Root keeps
- * it (0711, so that the server's account gets through to its own directories in it): that account could otherwise
- * lead root astray with a symbolic link under a name that root writes to.
+ * Makes the data directory, with its parents, and returns its real path. One that exists is left as
+ * it is. Root keeps it (0711, so that the server's account gets through to its own directories in
+ * it): that account could otherwise lead root astray with a symbolic link under a name that root
+ * writes to.
  */
 export async function makeDataDir(dataDir: string): Promise<string> {
   const path = resolve(dataDir);
@@ -53,7 +57,9 @@ export function clusterPath(dataDir: string, major: number): string {
   return join(dataDir, `pg${major}`);
 }
 
-/** The clusters in a data directory, newest major version first; none if there is no such directory. */
+/**
+ * The clusters in a data directory, newest major version first; none if there is no such directory.
+ */
 export async function clusterDirs(dataDir: string): Promise<ClusterDir[]> {
   const names = await readdir(dataDir).catch((error: unknown) => {
     if (errorCode(error) === "ENOENT") return [];

@@ -45,7 +45,9 @@ export function connectionTo({ socketDir, port }: ServerAddress): EmbeddedConnec
   return { host: socketDir, port, user: clusterUser, database: databaseName, ssl: false };
 }
 
-/** Asks a server whether it accepts connections. Throws EmbeddedError when it is no server of ours. */
+/**
+ * Asks a server whether it accepts connections. Throws EmbeddedError when it is no server of ours.
+ */
 export async function askServer(address: ServerAddress, signal: AbortSignal): Promise<Answer> {
   try {
     await withClient(address, signal, async (client) => client.query("select 1"));
@@ -53,27 +55,50 @@ export async function askServer(address: ServerAddress, signal: AbortSignal): Pr
   } catch (error) {
     if (!(error instanceof DatabaseError)) return "silent";
     if (busyCodes.has(error.code ?? "")) return "busy";
-    throw new EmbeddedError(
-      "not_answering",
-      `the server at ${address.socketDir} refuses us: ${error.message}`,
-      {
-        hint: "its data directory wasn't made by a sidecar: choose another one, or set DATABASE_URL",
-        cause: error,
-      },
-    );
+    throw refused(address, error);
   }
 }
 
-/** Makes the sidecar's database unless it is there; any number of sidecars may do so at once. */
-export async function ensureDatabase(address: ServerAddress, signal: AbortSignal): Promise<void> {
-  await withClient(address, signal, async (client) => {
-    const found = await client.query("select 1 from pg_database where datname = $1", [
-      databaseName,
-    ]);
-    if (found.rows.length > 0) return;
-    await client.query(`create database ${databaseName}`).catch((error: unknown) => {
-      if (!(error instanceof DatabaseError) || !duplicateCodes.has(error.code ?? "")) throw error;
+function refused({ socketDir }: ServerAddress, error: DatabaseError): EmbeddedError {
+  // No such role, or no such database.
+  const isForeign = error.code?.startsWith("28") || error.code?.startsWith("3D");
+  return new EmbeddedError(
+    "not_answering",
+    `the server at ${socketDir} refuses: ${error.message}`,
+    {
+      hint: isForeign
+        ? "no sidecar made its data directory: choose another one, or set DATABASE_URL"
+        : "see its log, postgres.log in the data directory",
+      cause: error,
+    },
+  );
+}
+
+/**
+ * Makes the sidecar's database unless it is there; any number of sidecars may do so at once. False
+ * when the server went away meanwhile. Throws EmbeddedError `start_failed` when it refuses.
+ */
+export async function ensureDatabase(
+  address: ServerAddress,
+  signal: AbortSignal,
+): Promise<boolean> {
+  try {
+    await withClient(address, signal, createDatabase);
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    if (!(error instanceof DatabaseError) || busyCodes.has(error.code ?? "")) return false;
+    throw new EmbeddedError("start_failed", `PostgreSQL makes no database: ${error.message}`, {
+      cause: error,
     });
+  }
+}
+
+async function createDatabase(client: Client): Promise<void> {
+  const found = await client.query("select from pg_database where datname = $1", [databaseName]);
+  if (found.rowCount !== 0) return;
+  await client.query(`create database ${databaseName}`).catch((error: unknown) => {
+    if (!(error instanceof DatabaseError) || !duplicateCodes.has(error.code ?? "")) throw error;
   });
 }
 
@@ -82,7 +107,8 @@ async function withClient(
   signal: AbortSignal,
   use: (client: Client) => Promise<unknown>,
 ): Promise<void> {
-  // Our own socket: pg knows no AbortSignal, and its end() waits for a server that may have stopped answering.
+  // Our own socket: pg knows no AbortSignal, and its end() waits for a server that may have stopped
+  // answering.
   const socket = new Socket();
   const client = new Client({
     ...connectionTo({ socketDir, port }),
@@ -91,7 +117,8 @@ async function withClient(
     query_timeout: queryTimeoutMs,
     stream: () => socket,
   });
-  // A connection that breaks also rejects what waits on it; without a listener it would end the process.
+  // A connection that breaks also rejects what waits on it; without a listener it would end the
+  // process.
   client.on("error", () => {});
   const abort = () => socket.destroy(new Error("aborted"));
   signal.addEventListener("abort", abort, { once: true });

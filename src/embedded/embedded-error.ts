@@ -16,6 +16,8 @@ export type EmbeddedReason =
   | "data_dir_version"
   /** A directory that the server needs to itself belongs to somebody else. */
   | "directory_taken"
+  /** The data directory is in use from another container. */
+  | "in_use_elsewhere"
   /** initdb failed. */
   | "initdb_failed"
   /** The server ended before it accepted connections. */
@@ -23,7 +25,10 @@ export type EmbeddedReason =
   /** A server process lives but answers nobody. */
   | "not_answering";
 
-/** Why the embedded server can't run, as one sentence for an operator; `hint` says what to do about it. */
+/**
+ * Why the embedded server can't run, as one sentence for an operator; `hint` says what to do about
+ * it.
+ */
 export class EmbeddedError extends Error {
   override readonly name = "EmbeddedError";
   readonly reason: EmbeddedReason;
@@ -61,4 +66,11 @@ export function explainRefusal(error: unknown, dataDir: string): unknown {
       cause: error,
     },
   );
+}
+
+/** The data directory is in use by processes that this one can't see. */
+export function inUseElsewhere(socketDir: string): EmbeddedError {
+  return new EmbeddedError("in_use_elsewhere", `${socketDir} is in use from another container`, {
+    hint: "give each container a data directory of its own, let them share process ids, or set DATABASE_URL",
+  });
 }

@@ -20,7 +20,7 @@ export interface EmbeddedOptions {
   readonly log: EmbeddedLog;
   /** Directory with initdb and postgres, instead of the npm package's. */
   readonly binDir?: string;
-  /** Server settings that win over ours. */
+  /** Server settings that win over ours; a server that runs already keeps its own. */
   readonly settings?: Readonly<Record<string, string>>;
   /** Gives the start up. After it, `stop` is the end. */
   readonly signal?: AbortSignal;
@@ -30,14 +30,18 @@ export interface EmbeddedOptions {
 export interface EmbeddedPostgres {
   /** For pg's client configuration. Stays the same when the server is started again. */
   readonly connection: EmbeddedConnection;
-  /** Leaves. The last sidecar to leave stops the server, else it goes on for the others. Idempotent, never rejects. */
+  /**
+   * Leaves. The last sidecar to leave stops the server, else it goes on for the others. Idempotent,
+   * never rejects.
+   */
   stop(): Promise<void>;
 }
 
 /**
- * Runs PostgreSQL in a data directory, or joins the server that runs there, and returns when it accepts connections. It is
- * started again when it dies, until `stop`. It outlives a killed sidecar: the next one finds it, and its data.
- * Throws EmbeddedError for what an operator can act on, and the signal's reason when that aborts.
+ * Runs PostgreSQL in a data directory, or joins the server that runs there, and returns when it
+ * accepts connections. It is started again when it dies, until `stop`. It outlives a killed
+ * sidecar: the next one finds it, and its data. Throws EmbeddedError for what an operator can act
+ * on, and the signal's reason when that aborts.
  */
 export async function startEmbedded(options: EmbeddedOptions): Promise<EmbeddedPostgres> {
   try {
@@ -60,8 +64,9 @@ async function start(options: EmbeddedOptions, signal: AbortSignal): Promise<Emb
   const server = new Server({ binaries, account, dataDir, cluster, socketDir, settings, log });
   const presence = await Presence.enter(socketDir, signal);
   try {
-    const address = await server.ensure(signal);
-    await ensureDatabase(address, signal);
+    let address = await server.ensure(signal);
+    // Killed between its first answer and this: as good as not started yet.
+    while (!(await ensureDatabase(address, signal))) address = await server.ensure(signal);
     const supervisor = new Supervisor(server, log);
     let stopped: Promise<void> | undefined;
     const stop = () => (stopped ??= supervisor.stop().then(() => leave(presence, server, log)));

@@ -8,13 +8,15 @@ import { unlessCode } from "./private-dir.ts";
 import { makeWhole } from "./unfinished.ts";
 
 /**
- * Copies the package (about 60 MB) into the data directory, readable by everybody and with its library links made, and
- * returns the copy's `native` directory. It appears by a rename, so it is whole or not there, and later starts use it.
+ * Copies the package (about 60 MB) into the data directory, readable by everybody and with its
+ * library links made, and returns the copy's `native` directory. It appears by a rename, so it is
+ * whole or not there, and later starts use it.
  */
 export async function copyPackage(
   found: BinaryPackage,
   dataDir: string,
   log: EmbeddedLog,
+  signal: AbortSignal,
 ): Promise<string> {
   const copy = join(dataDir, `postgres-${found.id}`);
   if (await isDirectory(copy)) return copy;
@@ -22,7 +24,7 @@ export async function copyPackage(
     { from: found.native, to: copy },
     "copying the PostgreSQL programs to where the server's account can run them",
   );
-  await makeWhole(copy, async (unfinished) => {
+  await makeWhole(copy, signal, async (unfinished) => {
     await copyTree(found.native, unfinished);
     await makeLinks(found, unfinished);
   });

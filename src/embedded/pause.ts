@@ -9,8 +9,9 @@ export interface PauseOptions {
 }
 
 /**
- * Waits; rejects with the signal's reason when it aborts. Leaves no listener behind: the watch of the server pauses
- * every second for as long as the sidecar lives, where a `Promise.race` against one long-lived promise would leak.
+ * Waits; rejects with the signal's reason when it aborts. Leaves no listener behind: the watch of
+ * the server pauses every second for as long as the sidecar lives, where a `Promise.race` against
+ * one long-lived promise would leak.
  */
 export function pause(ms: number, signal?: AbortSignal, options: PauseOptions = {}): Promise<void> {
   return new Promise((resolve, reject) => {

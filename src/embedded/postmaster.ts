@@ -33,9 +33,13 @@ export async function readServerLock(cluster: string): Promise<ServerLock> {
   return socketDir && port > 0 ? { kind: "held", pid, socketDir, port } : { kind: "held", pid };
 }
 
-/** Whether a signal reaches the process: false once it is gone, and for another user's. */
+/** Whether a process has this id, be it another user's. */
 export function isAlive(pid: number): boolean {
-  return sendSignal(pid, 0);
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return errorCode(error) === "EPERM";
+  }
 }
 
 /** Sends a signal, or with 0 none; false if there is no such process of ours. */
@@ -48,11 +52,13 @@ export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
 }
 
 /**
- * Process ids are used again, and soon in a container: a live process need not be the one that wrote the file. And one
- * that nobody reaps (our predecessor was killed, process 1 doesn't care) stays alive for kill(2) as a zombie.
+ * Process ids are used again, and soon in a container: a live process need not be the one that
+ * wrote the file. And one that nobody reaps (our predecessor was killed, process 1 doesn't care)
+ * stays alive for kill(2) as a zombie.
  */
 async function isPostmasterOf(pid: number, cluster: string): Promise<boolean> {
-  if (!isAlive(pid)) return false;
+  // A cluster's postmaster is its owner's, whom our signals reach.
+  if (!sendSignal(pid, 0)) return false;
   return process.platform === "linux" ? linuxPostmaster(pid, cluster) : namedPostgres(pid);
 }
 
@@ -61,11 +67,13 @@ async function linuxPostmaster(pid: number, cluster: string): Promise<boolean> {
   const [, name, state] = /^\d+ \((.*)\) (.)/s.exec(status) ?? [];
   if (name !== "postgres" || state === "Z") return false;
   try {
-    // A postmaster works in its data directory. Compared by inode: paths differ between mount namespaces.
+    // A postmaster works in its data directory. Compared by inode: paths differ between mount
+    // namespaces.
     const [there, here] = await Promise.all([stat(`/proc/${pid}/cwd`), stat(cluster)]);
     return there.dev === here.dev && there.ino === here.ino;
   } catch (error) {
-    // Root without CAP_SYS_PTRACE, Docker's default, can't look: a live postgres under this very id is proof enough.
+    // Root without CAP_SYS_PTRACE, Docker's default, can't look: a live postgres under this very id
+    // is proof enough.
     return errorCode(error) === "EACCES" || errorCode(error) === "EPERM";
   }
 }

@@ -4,9 +4,9 @@ import { type RunAs, serverUid } from "./account.ts";
 import { EmbeddedError, errorCode } from "./embedded-error.ts";
 
 /**
- * Makes a directory that only the server's account can enter (0700), or checks one that exists. Throws EmbeddedError
- * `directory_taken` when it is another account's, or no directory. Works on an open handle, so that nobody can put
- * a symbolic link in its place between the check and the chown.
+ * Makes a directory that only the server's account can enter (0700), or checks one that exists.
+ * Throws EmbeddedError `directory_taken` when it is another account's, or no directory. Works on an
+ * open handle, so that nobody can put a symbolic link in its place between the check and the chown.
  */
 export async function makePrivateDir(path: string, account: RunAs): Promise<void> {
   await mkdir(path, { mode: 0o700 }).catch(unlessCode("EEXIST"));

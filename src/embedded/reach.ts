@@ -11,21 +11,26 @@ export async function requireReach(
   signal: AbortSignal,
 ): Promise<void> {
   if (account === undefined) return;
-  const obstacle = await firstClosedDir(dataDir, account);
+  const obstacle = await firstClosed(dataDir, account);
   // Mode bits don't show access lists: where they say no, the kernel has the last word.
   if (obstacle === undefined || (await canEnter(dataDir, account, signal))) return;
   throw new EmbeddedError(
     "data_dir_unreachable",
     `the server runs as ${account.name}, which can't get to the data directory ${dataDir}: ${obstacle} is closed to it`,
     {
-      hint: `use another directory (as root the default is /var/lib/plugin-state), or open this one: chmod o+x ${obstacle}`,
+      hint: "choose a directory that it can reach, such as root's default /var/lib/plugin-state",
     },
   );
 }
 
-async function firstClosedDir(path: string, account: Account): Promise<string | undefined> {
+/** Whether the mode bits keep the account from entering a directory or running a program. */
+export async function isClosedTo(account: RunAs, path: string): Promise<boolean> {
+  return account !== undefined && (await firstClosed(path, account)) !== undefined;
+}
+
+async function firstClosed(path: string, account: Account): Promise<string | undefined> {
   const parent = dirname(path);
-  const above = parent === path ? undefined : await firstClosedDir(parent, account);
+  const above = parent === path ? undefined : await firstClosed(parent, account);
   if (above !== undefined) return above;
   const { uid, gid, mode } = await stat(path);
   const bit = uid === account.uid ? 0o100 : gid === account.gid ? 0o010 : 0o001;

@@ -17,8 +17,9 @@ export interface RunOptions {
 }
 
 /**
- * Runs a program to its end. Rejects when it can't be started (the system error, e.g. EACCES) and when the signal
- * aborts; then only after the program has ended, so that what it wrote can be removed.
+ * Runs a program to its end. Rejects when it can't be started (the system error, e.g. EACCES) and
+ * when the signal aborts; then only after the program has ended, so that what it wrote can be
+ * removed.
  */
 export function run(file: string, args: readonly string[], options: RunOptions): Promise<Finished> {
   return new Promise((resolve, reject) => {
@@ -36,8 +37,8 @@ export function run(file: string, args: readonly string[], options: RunOptions):
       });
     }
     child.on("error", (error) => {
-      failure = error;
-      if (child.pid === undefined) reject(error);
+      failure = options.signal.aborted ? options.signal.reason : error;
+      if (child.pid === undefined) reject(failure);
     });
     child.on("close", (code) =>
       failure === undefined ? resolve({ code, output }) : reject(failure),
@@ -46,8 +47,9 @@ export function run(file: string, args: readonly string[], options: RunOptions):
 }
 
 /**
- * The part of spawn's options that says who runs it. libuv also calls setgroups(0), so root's supplementary groups
- * don't leak (seen in /proc/<pid>/status). The working directory is one that every account can enter.
+ * The part of spawn's options that says who runs it. libuv also calls setgroups(0), so root's
+ * supplementary groups don't leak (seen in /proc/<pid>/status). The working directory is one that
+ * every account can enter.
  */
 export function identity(account: RunAs): SpawnOptions {
   return account === undefined ? { cwd: "/" } : { cwd: "/", uid: account.uid, gid: account.gid };

@@ -9,7 +9,10 @@ const tailLines = 12;
 
 /** The server's log, opened for one start of it. */
 export interface ServerLog {
-  /** For the server's standard output and error: a file, not a pipe, so that our death doesn't trouble it. */
+  /**
+   * For the server's standard output and error: a file, not a pipe, so that our death doesn't
+   * trouble it.
+   */
   readonly handle: FileHandle;
   /** Where this start's lines begin. */
   readonly startBytes: number;
@@ -20,7 +23,10 @@ export function serverLogPath(dataDir: string): string {
   return join(dataDir, "postgres.log");
 }
 
-/** Opens the log to append to, after putting aside one that has grown too long. Follows no symbolic link. */
+/**
+ * Opens the log to append to, after putting aside one that has grown too long. Follows no symbolic
+ * link.
+ */
 export async function openServerLog(path: string): Promise<ServerLog> {
   const sizeBytes = await stat(path).then(
     ({ size }) => size,

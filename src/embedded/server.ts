@@ -4,7 +4,7 @@ import { join } from "node:path";
 import type { RunAs } from "./account.ts";
 import type { Binaries } from "./binaries.ts";
 import { askServer, type ServerAddress } from "./database.ts";
-import { EmbeddedError } from "./embedded-error.ts";
+import { EmbeddedError, inUseElsewhere } from "./embedded-error.ts";
 import type { EmbeddedLog } from "./embedded-log.ts";
 import { pause } from "./pause.ts";
 import { readServerLock, type ServerLock, sendSignal } from "./postmaster.ts";
@@ -24,21 +24,25 @@ export interface ServerConfig {
   readonly log: EmbeddedLog;
 }
 
-const askEveryMs = 25;
+const firstAskMs = 25;
+const maxAskMs = 250;
+const stopPollMs = 25;
 const watchEveryMs = 1_000;
 // A recovering server says "starting up" for as long as it takes; this counts silence alone.
 const maxSilenceMs = 60_000;
-// The backends of a killed postmaster keep its shared memory until each has noticed, mostly under a second.
+// The backends of a killed postmaster keep its shared memory until each has noticed, mostly under a
+// second.
 const maxRetryMs = 15_000;
 const retryEveryMs = 250;
-// Fast shutdown writes a checkpoint. Immediate shutdown writes nothing: the next start recovers from the log; the
-// postmaster itself kills what hangs after 5 seconds.
+// Fast shutdown writes a checkpoint. Immediate shutdown writes nothing: the next start recovers
+// from the log; the postmaster itself kills what hangs after 5 seconds.
 const stopSteps = [
   { signal: "SIGINT", withinMs: 10_000 },
   { signal: "SIGQUIT", withinMs: 8_000 },
 ] as const;
 
-// Another server was faster (its lock file is written, or still empty), or a dead one's backends aren't gone yet.
+// Another server was faster (its lock file is written, or still empty), or a dead one's backends
+// aren't gone yet.
 const passing = /lock file ".*" (already exists|is empty)|pre-existing shared memory block/;
 
 /** A postgres that we started, and where its lines in the log begin. */
@@ -48,8 +52,8 @@ interface Launch {
 }
 
 /**
- * The server of one cluster, whoever started it. postmaster.pid is the truth, and PostgreSQL's own lock: of any number
- * of servers started at once on a cluster one runs and the others end.
+ * The server of one cluster, whoever started it. postmaster.pid is the truth, and PostgreSQL's own
+ * lock: of any number of servers started at once on a cluster one runs and the others end.
  */
 export class Server {
   readonly #config: ServerConfig;
@@ -60,8 +64,9 @@ export class Server {
   }
 
   /**
-   * Finds the server running, or starts it, and returns when it accepts connections. Waits for one that recovers, and
-   * for one that is stopping, to start it again. Throws EmbeddedError `start_failed` or `not_answering`.
+   * Finds the server running, or starts it, and returns when it accepts connections. Waits for one
+   * that recovers, and for one that is stopping, to start it again. Throws EmbeddedError
+   * `start_failed` or `not_answering`.
    */
   async ensure(signal: AbortSignal): Promise<ServerAddress> {
     const { log } = this.#config;
@@ -69,11 +74,14 @@ export class Server {
     for (;;) {
       signal.throwIfAborted();
       const lock = await readServerLock(this.#config.cluster);
+      if (lock.kind !== "held" && (await this.#isServedUnseen(signal)))
+        throw inUseElsewhere(this.#config.socketDir);
       const launch = lock.kind === "held" ? undefined : await this.#start(lock);
       const address = await this.#waitUntilReady(signal, launch);
-      if (address !== undefined && launch === undefined)
-        log.info({ ...address }, "PostgreSQL runs already: using it");
-      if (address !== undefined) return address;
+      if (address !== undefined) {
+        if (launch === undefined) log.info({ ...address }, "PostgreSQL runs already: using it");
+        return address;
+      }
       if (launch === undefined) continue;
       giveUpAt = Math.min(giveUpAt, performance.now() + maxRetryMs);
       await this.#explain(launch, performance.now() > giveUpAt);
@@ -81,14 +89,20 @@ export class Server {
     }
   }
 
-  /** Returns when the server isn't running; looks each second, and at once when a child of ours ends. */
+  /**
+   * Returns when the server isn't running; looks each second, and at once when a child of ours
+   * ends.
+   */
   async gone(signal: AbortSignal): Promise<void> {
     while ((await readServerLock(this.#config.cluster)).kind === "held") {
       await pause(watchEveryMs, signal, { ref: false, wakeOnExitOf: this.#launch?.process });
     }
   }
 
-  /** Stops the server, whoever started it: fast, and when that takes too long, immediately. Never by SIGKILL. */
+  /**
+   * Stops the server, whoever started it: fast, and when that takes too long, immediately. Never by
+   * SIGKILL.
+   */
   async stop(): Promise<void> {
     const lock = await readServerLock(this.#config.cluster);
     if (lock.kind === "held") await this.#end(lock.pid);
@@ -122,13 +136,23 @@ export class Server {
     }
   }
 
+  /**
+   * Whether a server answers whose process we can't see, left by a sidecar that was killed in another
+   * container. PostgreSQL's own lock goes by process ids and shared memory, and sees none there.
+   */
+  async #isServedUnseen(signal: AbortSignal): Promise<boolean> {
+    const { cluster, socketDir } = this.#config;
+    const answer = await askServer({ socketDir, port: serverPort }, signal);
+    return answer !== "silent" && (await readServerLock(cluster)).kind !== "held";
+  }
+
   /** Undefined when no server is left to wait for. */
   async #waitUntilReady(
     signal: AbortSignal,
     launch: Launch | undefined,
   ): Promise<ServerAddress | undefined> {
     let silentSince = performance.now();
-    for (;;) {
+    for (let askMs = firstAskMs; ; askMs = Math.min(askMs * 1.25, maxAskMs)) {
       const lock = await readServerLock(this.#config.cluster);
       if (lock.kind === "held") {
         const address = {
@@ -140,7 +164,7 @@ export class Server {
         if (answer === "busy") silentSince = performance.now();
         if (performance.now() - silentSince > maxSilenceMs) throw silent(lock.pid, address);
       } else if (launch === undefined || !isRunning(launch.process)) return undefined;
-      await pause(askEveryMs, signal, { wakeOnExitOf: launch?.process });
+      await pause(askMs, signal, { wakeOnExitOf: launch?.process });
     }
   }
 
@@ -149,7 +173,8 @@ export class Server {
     const path = serverLogPath(this.#config.dataDir);
     const tail = await readLogTail(path, launch.logStartBytes);
     const { exitCode, signalCode } = launch.process;
-    // A server that finds fault with its files or settings exits with 1; this one was told to end, or killed.
+    // A server that finds fault with its files or settings exits with 1; this one was told to end,
+    // or killed.
     const ended = exitCode === 0 || signalCode !== null;
     if (!giveUp && (ended || passing.test(tail))) return;
     const why = tail === "" ? `it ended with ${signalCode ?? `exit code ${exitCode}`}` : tail;
@@ -178,7 +203,7 @@ export class Server {
       const lock = await readServerLock(this.#config.cluster);
       const holds = lock.kind === "held" && lock.pid === pid;
       if (!holds && !(child?.pid === pid && isRunning(child))) return true;
-      await pause(askEveryMs);
+      await pause(stopPollMs);
     }
     return false;
   }
@@ -193,9 +218,10 @@ function serverArgs(cluster: string, settings: Readonly<Record<string, string>>)
 }
 
 /**
- * Tells postgres that a process id in postmaster.pid is no server's. It goes by kill(2) alone, and refuses to start when
- * another program has the id by now; but it knows that its parents aren't servers, and this is how pg_ctl tells it of its
- * own. Nothing is deleted: a server that started since then has another id, and is noticed.
+ * Tells postgres that a process id in postmaster.pid is no server's. It goes by kill(2) alone, and
+ * refuses to start when another program has the id by now; but it knows that its parents aren't
+ * servers, and this is how pg_ctl tells it of its own. Nothing is deleted: a server that started
+ * since then has another id, and is noticed.
  */
 function disownPid(pid: number): NodeJS.ProcessEnv {
   return { PG_GRANDPARENT_PID: String(pid) };

@@ -5,12 +5,6 @@ import { formatAddress, isLoopback, type ListenAddress } from "./listen-address.
 import { ListenError, listenError } from "./listen-error.ts";
 import { bindUnixSocket } from "./unix-socket.ts";
 
-export {
-  formatAddress,
-  isLoopback,
-  type ListenAddress,
-  parseListenAddress,
-} from "./listen-address.ts";
 export { ListenError } from "./listen-error.ts";
 
 /** What {@link listen} may be told. */
@@ -106,7 +100,8 @@ async function shutDown(
   listeners: ReadonlySet<SocketListener>,
   graceMs: number,
 ): Promise<"drained" | "forced"> {
-  await Promise.all([...listeners].map((listener) => listener.close()));
+  // A socket file that can't be removed is no reason to keep a server from draining.
+  await Promise.allSettled([...listeners].map((listener) => listener.close()));
   const ended = Promise.all([...listeners].map((listener) => listener.ended));
   const drained = Promise.all([ended, tryShutdown(server)]).then(() => "drained" as const);
   const outcome = await within(graceMs, drained);
@@ -166,8 +161,8 @@ class SocketListener implements Listener {
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    this.#removeFile();
     this.#accepting.close();
+    this.#removeFile();
   }
 
   destroyConnections(): void {

@@ -14,9 +14,10 @@ export interface ServerLimits {
 
 /**
  * A client that cancels its calls (short deadlines, hedging) sends a reset for each, and after 1,000
- * of them, refilled at 33 a second, Node ends the connection with every call on it: measured at the
- * 1,001st, on 20, 22 and 24. Node 22.11 made it configurable, and only with both set (either alone
- * does nothing; 20 ignores both). 20,000 a second is more calls than one connection makes.
+ * of them, refilled at 33 a second, Node ends the connection with every call on it: at the 1,102nd
+ * to 1,135th quick cancel here, on 20, 22 and 24. Node 22.11 made it configurable, and only with both
+ * set (either alone does nothing; 20 ignores both). 20,000 a second is more calls than one
+ * connection makes.
  */
 const resetLimits = { streamResetBurst: 20_000, streamResetRate: 20_000 };
 

@@ -89,6 +89,7 @@ export function findJsonFault(
     // In an object a key; then a scalar, or what opens an array or object.
     if (closer === closeBrace) {
       const key = at;
+      if (text.charCodeAt(key) !== quote) return syntaxFault(text, key);
       at = endOfKey(text, key);
       if (at < 0) return faultAt(text, key, ~at);
     }
@@ -138,7 +139,6 @@ function isSpace(unit: number): boolean {
 
 /** A key, its colon, and the space behind that. */
 function endOfKey(text: string, start: number): number {
-  if (text.charCodeAt(start) !== quote) return ~start;
   const end = endOfString(text, start);
   if (end < 0) return end;
   const at = endOfSpace(text, end);
@@ -171,12 +171,23 @@ function endOfString(text: string, start: number): number {
     plainChars.test(text);
     at = plainChars.lastIndex;
     if (at === text.length) return ~at;
-    const unit = text.charCodeAt(at);
-    if (unit === quote) return at + 1;
-    const next = unit === backslash ? endOfEscape(text, at) : endOfRawPair(text, at);
-    if (next < 0) return next;
-    at = next;
+    if (text.charCodeAt(at) === quote) return at + 1;
+    at = endOfSpecialChars(text, at);
+    if (at < 0) return at;
   }
+}
+
+/** Escapes and raw surrogate pairs, all that follow each other: of a fault the first. */
+function endOfSpecialChars(text: string, start: number): number {
+  let at = start;
+  do {
+    at = text.charCodeAt(at) === backslash ? endOfEscape(text, at) : endOfRawPair(text, at);
+  } while (at > 0 && isSpecial(text.charCodeAt(at)));
+  return at;
+}
+
+function isSpecial(unit: number): boolean {
+  return unit === backslash || (unit & 0xf800) === 0xd800;
 }
 
 /** An escape, or the two of a surrogate pair. */
@@ -275,7 +286,8 @@ function endOfExponent(text: string, start: number, wholeEnd: number, mark: numb
   const isHeld = wholeDigits <= maxWholeDigits && fractionDigits <= maxFractionDigits;
   if (!isHeld || size === exponentLimit) return ~start;
 
-  const writtenChars = Math.max(1, wholeDigits) + Math.max(0, fractionDigits);
+  const fractionChars = fractionDigits > 0 ? 1 + fractionDigits : 0;
+  const writtenChars = Math.max(1, wholeDigits) + fractionChars;
   scan.spareChars -= Math.max(0, writtenChars - (end - whole));
   return scan.spareChars < 0 ? ~start : end;
 }
@@ -323,7 +335,7 @@ function stringFault(text: string, offset: number): JsonFault {
   const unit = text.charCodeAt(offset);
   const escaped = unit === backslash ? escapedUnit(text, offset) : unit;
   if (unit === backslash && escaped === 0) {
-    return { kind: "nul", offset, message: "A string contains the character U+0000." };
+    return { kind: "nul", offset, message: "A string contains the escape of the character NUL." };
   }
   if (isHighSurrogate(escaped) || isLowSurrogate(escaped)) {
     const message = "A string contains a surrogate without its other half in the same notation.";

@@ -21,13 +21,8 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { Health } from "../../src/gen/health/v1/health_pb.ts";
 import { bytesMethod } from "../../src/rpc/codec.ts";
 import { HealthService } from "../../src/rpc/health.ts";
-import {
-  drain,
-  formatAddress,
-  isLoopback,
-  listen,
-  parseListenAddress,
-} from "../../src/rpc/listener.ts";
+import { formatAddress, isLoopback, parseListenAddress } from "../../src/rpc/listen-address.ts";
+import { drain, listen } from "../../src/rpc/listener.ts";
 import { dial, newServer, read, serverStream, start, unary } from "./peers.ts";
 
 const { check, watch } = Health.method;

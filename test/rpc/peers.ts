@@ -8,7 +8,8 @@ import {
 } from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
 import { decode, encode } from "../../src/rpc/codec.ts";
-import { drain, type Listener, listen, parseListenAddress } from "../../src/rpc/listener.ts";
+import { parseListenAddress } from "../../src/rpc/listen-address.ts";
+import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 
 /** Starts a server on a real socket, with `add` for its services, until the test ends. */

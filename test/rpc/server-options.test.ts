@@ -4,7 +4,8 @@ import { Server, type ServerUnaryCall, status } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { Health } from "../../src/gen/health/v1/health_pb.ts";
 import { bytesMethod } from "../../src/rpc/codec.ts";
-import { listen, parseListenAddress } from "../../src/rpc/listener.ts";
+import { parseListenAddress } from "../../src/rpc/listen-address.ts";
+import { listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 import { dial, start, unary } from "./peers.ts";
 

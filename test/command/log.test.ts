@@ -1,0 +1,68 @@
+import { expect, test } from "vitest";
+import { redactSecrets } from "../../src/config/redact.ts";
+import { createLog } from "../../src/log.ts";
+
+function logged(write: (log: ReturnType<typeof createLog>) => void): Record<string, unknown> {
+  const lines: string[] = [];
+  write(createLog("trace", { write: (line) => lines.push(line) }));
+  return JSON.parse(lines.join(""));
+}
+
+test("a line has a level in words, an ISO time, the program and the process", () => {
+  const line = logged((log) => log.info({ rows: 3 }, "swept"));
+
+  expect(line).toEqual({
+    level: "info",
+    time: expect.stringMatching(/^\d{4}-\d\d-\d\dT[\d:.]+Z$/),
+    name: "plugin-state",
+    pid: process.pid,
+    rows: 3,
+    msg: "swept",
+  });
+});
+
+test("secret fields are never logged", () => {
+  const line = logged((log) => log.info({ url: "a", database: { password: "b", name: "c" } }, ""));
+
+  expect(line).toMatchObject({
+    url: "[redacted]",
+    database: { password: "[redacted]", name: "c" },
+  });
+});
+
+test("of an error its message, causes and code are logged, and nothing else it carries", () => {
+  const cause = Object.assign(new Error("duplicate key"), { detail: "Key (value)=(hunter2)" });
+  const error = Object.assign(new Error("can't write", { cause }), {
+    code: "23505",
+    detail: "Key (value)=(hunter2)",
+  });
+
+  const line = logged((log) => log.error({ err: error }, "failed"));
+
+  expect(JSON.stringify(line)).not.toContain("hunter2");
+  expect(line["err"]).toMatchObject({ message: "can't write: duplicate key", code: "23505" });
+});
+
+test("the attempts inside an AggregateError are logged: its own message is empty", () => {
+  const error = new AggregateError([new Error("connect ECONNREFUSED ::1:1"), new Error("no")]);
+
+  const line = logged((log) => log.error({ err: error }, "failed"));
+
+  expect(line["err"]).toMatchObject({
+    message: "Error: connect ECONNREFUSED ::1:1; Error: no",
+  });
+});
+
+test.each([
+  ["postgres://u:hunter2@h/db", "postgres://u:***@h/db"],
+  ["postgres://u:hunter2@with@h/db", "postgres://u:***@h/db"],
+  ["postgres://u:hunter2/x@h/db and more", "postgres://u:***@h/db and more"],
+  ["postgres://:hunter2@h/db", "postgres://:***@h/db"],
+  ["host=h password=hunter2 dbname=d", "host=h password=*** dbname=d"],
+  ["host=h password='hunter2 x' dbname=d", "host=h password=*** dbname=d"],
+  ["postgres://h/db?user=u&password=hunter2&x=1", "postgres://h/db?user=u&password=***&x=1"],
+  ["postgres://u@h:5432/db", "postgres://u@h:5432/db"],
+  ["must be postgres://USER:PASSWORD@HOST/DB", "must be postgres://USER:PASSWORD@HOST/DB"],
+])("%s is shown as %s", (text, shown) => {
+  expect(redactSecrets(text)).toBe(shown);
+});
