@@ -55,6 +55,7 @@ create function plugin_sidecar.lock_entry(
   p_plugin uuid, p_kind text, p_id text, p_namespace text, p_key text) returns boolean
 language plpgsql
 set enable_seqscan = off
+set enable_sort = off
 as $$
 begin
   if p_id is null then

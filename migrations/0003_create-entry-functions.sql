@@ -2,11 +2,11 @@
 -- round trip.
 --
 -- Two traps in how they are planned, both of tables that grew since they were last analysed:
--- * a plan made while a table was small scans it whole: sequential scans are off in each function
---   (0.16 µs a call);
--- * with no statistics, plugin_state_plugin_scope_idx looks as good as the unique index, and reads
---   the whole scope for each key (2,600 µs a key instead of 20 at 10,000 keys). So a point lookup
---   asks for the key as a range, in order, limit 1: only the unique index gives that order.
+-- * a plan made while a table was small scans it whole;
+-- * with no statistics, plugin_state_plugin_scope_idx looks cheaper than the unique index, and reads
+--   the whole scope for each key (2,600 µs a key instead of 20 at 10,000 keys).
+-- So a point lookup asks for the key as a range, in order, limit 1, and the functions forbid
+-- sequential scans and sorts: what is left is the unique index. A setting costs 0.16 µs a call.
 
 -- Up Migration
 
@@ -26,6 +26,7 @@ create function plugin_sidecar.write_entries(
 returns table (ord int, existed boolean, revision bigint)
 language plpgsql
 set enable_seqscan = off
+set enable_sort = off
 set plan_cache_mode = force_generic_plan
 -- For the trigger that numbers foreign writes: these it needn't.
 set plugin_sidecar.writer = 'sidecar'
@@ -105,6 +106,7 @@ create function plugin_sidecar.read_entries(
 returns table (ord int, value text, revision bigint, created_us bigint, updated_us bigint)
 language plpgsql stable
 set enable_seqscan = off
+set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
@@ -148,6 +150,7 @@ create function plugin_sidecar.list_entries(
 returns table (key text, value text, revision bigint, created_us bigint, updated_us bigint, is_more boolean)
 language plpgsql stable
 set enable_seqscan = off
+set enable_sort = off
 as $$
 #variable_conflict use_column
 declare

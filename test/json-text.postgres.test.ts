@@ -82,7 +82,7 @@ describe("against PostgreSQL", () => {
         expect("kept" in result).toBe(find(number) === undefined);
         if ("kept" in result) expect(exactValue(result.kept)).toBe(exactValue(number));
       }),
-      { numRuns: 1500 },
+      { numRuns: 400 },
     );
   });
 
@@ -96,7 +96,7 @@ describe("against PostgreSQL", () => {
         expect(findJsonFault(number, 0, added)).toBeUndefined();
         expect(findJsonFault(number, 0, added - 1)?.kind).toBe("number");
       }),
-      { numRuns: 300 },
+      { numRuns: 100 },
     );
   });
 

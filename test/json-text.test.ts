@@ -49,7 +49,7 @@ describe("against JSON.parse", () => {
         fc.pre(fault === undefined || fault.kind === "syntax");
         expect(fault === undefined).toBe(isJson(text));
       }),
-      { numRuns: 20_000 },
+      { numRuns: 10_000 },
     );
   });
 
@@ -84,7 +84,7 @@ describe("the place of a fault", () => {
         expect([undefined, "syntax"]).toContain(rest?.kind);
         expect(rest?.offset ?? fault.offset).toBe(fault.offset);
       }),
-      { numRuns: 10_000 },
+      { numRuns: 5000 },
     );
   });
 
