@@ -1,4 +1,4 @@
-import { type DestinationStream, type Logger, pino, stdSerializers } from "pino";
+import { type DestinationStream, type LogFn, type Logger, pino, stdSerializers } from "pino";
 import { redactSecrets } from "./config/redact.ts";
 
 /** How much is logged; `silent` logs nothing. */
@@ -28,9 +28,19 @@ export function createLog(level: LogLevel, destination: DestinationStream = stde
       formatters: { level: (label) => ({ level: label }) },
       redact: { paths: redactedPaths, censor: "[redacted]" },
       serializers: { err: errorForLog },
+      hooks: { logMethod: redactMessage },
     },
     destination,
   );
+}
+
+/** Strips the sentence itself too; a bare error's message would become the sentence as it is. */
+function redactMessage(this: Logger, args: Parameters<LogFn>, method: LogFn): void {
+  const [first]: readonly unknown[] = args;
+  const said = first instanceof Error && args.length === 1 ? [first, first.message] : args;
+  const redacted = said.map((arg) => (typeof arg === "string" ? redactSecrets(arg) : arg));
+  // The same arguments, texts still texts.
+  method.apply(this, redacted as Parameters<LogFn>);
 }
 
 /** The message and stack of an error with its causes, and its code; nothing else it may carry. */

@@ -84,7 +84,8 @@ test("a server whose sidecar was killed is used by the next one, which stops it"
   expect(await query(next, "select 1 as one")).toEqual([{ one: 1 }]);
   expect(await postmasterPid(dataDir)).toBe(pid);
   await next.stop();
-  expect(isRunning(pid!)).toBe(false);
+  expect(await postmasterPid(dataDir)).toBeUndefined();
+  await until(() => !isRunning(pid!));
 });
 
 test("acknowledged writes survive the kill of sidecar and server together", {
@@ -161,7 +162,7 @@ test("the first of two sidecars to leave lets the server be, the last stops it",
   expect(await postmasterPid(dataDir)).toBe(pid);
   await Promise.all([second.stop(), second.stop()]);
 
-  expect(isRunning(pid)).toBe(false);
+  await until(() => !isRunning(pid));
   expect(await fs.readdir(join(dataDir, "socket"))).toEqual([]);
 });
 
@@ -236,6 +237,7 @@ test("whoever arrives after the last one has counted the others waits for it to 
   asked[0]!.end("leaving");
   const client = await connect(await arriving);
   await leaving;
+  slow.close();
 
   expect((await client.query("select 1 as one")).rows).toEqual([{ one: 1 }]);
   await client.end();
@@ -454,7 +456,10 @@ const silentLog: EmbeddedOptions["log"] = { info() {}, warn() {}, error() {} };
 
 async function tempDir(): Promise<string> {
   const dir = await fs.mkdtemp(join(await fs.realpath(tmpdir()), "embedded-test-"));
-  cleanups.push(() => fs.rm(dir, { recursive: true, force: true }));
+  cleanups.push(async () => {
+    await endServer(dir);
+    await fs.rm(dir, { recursive: true, force: true });
+  });
   // As root's server is another account, which must get through.
   await fs.chmod(dir, 0o755);
   return dir;
@@ -534,7 +539,6 @@ async function sidecar({ dataDir = "", app = project, user, env }: SidecarOption
   cleanups.push(async () => {
     child.kill("SIGTERM");
     await exited;
-    await endServer(dataDir);
   });
   await until(() => lines.length > 0 || child.exitCode !== null);
   if (lines[0] === undefined) throw new Error(`the sidecar didn't start: ${complaints}`);
@@ -543,9 +547,9 @@ async function sidecar({ dataDir = "", app = project, user, env }: SidecarOption
   return { child, exited, connection, said } satisfies Sidecar;
 }
 
-/** Ends a server that its sidecar, killed by a test, left running. */
+/** Ends a server that is left running, because a test failed or killed its sidecar. */
 async function endServer(dataDir: string): Promise<void> {
-  const pid = dataDir === "" ? undefined : await postmasterPid(dataDir);
+  const pid = await postmasterPid(dataDir);
   if (pid === undefined || !isRunning(pid)) return;
   process.kill(pid, "SIGQUIT");
   await until(() => !isRunning(pid));

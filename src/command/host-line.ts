@@ -1,3 +1,4 @@
+import { redactSecrets } from "../config/redact.ts";
 import type { StartError } from "../start-error.ts";
 import { version } from "../version.ts";
 import { print } from "./output.ts";
@@ -26,8 +27,8 @@ export function printReady(bindings: readonly ReadyBinding[]): Promise<void> {
 
 /** Tells the host on stdout why the sidecar didn't start; the exit code says it again. */
 export function printFailed({ reason, message, hint, retryable }: StartError): Promise<void> {
-  const sentences = hint === undefined ? message : `${message}. ${hint}`;
-  return printLine({ event: "failed", reason, message: sentences, retryable });
+  const sentences = hint === undefined ? message : `${message.replace(/\.$/, "")}. ${hint}`;
+  return printLine({ event: "failed", reason, message: redactSecrets(sentences), retryable });
 }
 
 function printLine(event: Record<string, unknown>): Promise<void> {

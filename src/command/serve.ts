@@ -94,7 +94,7 @@ class Run {
   async #failed(error: unknown): Promise<number> {
     const failure = error instanceof StartError ? error : bugOf(error);
     const { reason, hint } = failure;
-    this.#log.fatal({ reason, hint, err: failure.cause ?? failure }, failure.message);
+    this.#log.fatal({ reason, hint, err: failure.cause }, failure.message);
     if (process.stderr.isTTY) await printError(`plugin-state: ${failure.message}\n${hint ?? ""}\n`);
     await this.#tell(() => printFailed(failure));
     return failure.exitCode;

@@ -75,7 +75,7 @@ export function toggle(naming: Naming): OptionSpec<boolean> {
 
 /** A whole number between two bounds, both allowed. */
 export function integer(
-  spec: Valued & { fallback: number; min: number; max: number },
+  spec: Valued & { fallback: number; min: number; max: number; fallbackText?: string },
 ): OptionSpec<number> {
   const { fallback, min, max, ...naming } = spec;
   return {
@@ -84,7 +84,7 @@ export function integer(
     allowed: `a whole number from ${min} to ${max}`,
     domain: `${min} to ${max}`,
     fallback,
-    fallbackText: String(fallback),
+    fallbackText: spec.fallbackText ?? String(fallback),
     repeatable: false,
     secret: false,
     read: ([text = ""]) => {

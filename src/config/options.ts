@@ -133,6 +133,7 @@ export const serveOptions = {
     min: limits.minMaxValueBytes,
     max: limits.maxMaxValueBytes,
     fallback: defaultMaxValueBytes,
+    fallbackText: `${defaultMaxValueBytes} (${defaultMaxValueBytes / 1024 ** 2} MiB)`,
     flag: "--max-value-bytes",
     about: "The largest value a plugin may store, in bytes of JSON text.",
   }),

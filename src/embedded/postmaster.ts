@@ -52,11 +52,11 @@ export function sendSignal(pid: number, signal: NodeJS.Signals | 0): boolean {
 }
 
 /**
- * Process ids are used again, and soon in a container: a live process need not be the one that
- * wrote the file. And one that nobody reaps (our predecessor was killed, process 1 doesn't care)
- * stays alive for kill(2) as a zombie.
+ * Whether a process is the cluster's server. Process ids are used again, and soon in a container: a
+ * live process need not be the one that wrote the file. And one that nobody reaps (our predecessor
+ * was killed, process 1 doesn't care) stays alive for kill(2) as a zombie.
  */
-async function isPostmasterOf(pid: number, cluster: string): Promise<boolean> {
+export async function isPostmasterOf(pid: number, cluster: string): Promise<boolean> {
   // A cluster's postmaster is its owner's, whom our signals reach.
   if (!sendSignal(pid, 0)) return false;
   return process.platform === "linux" ? linuxPostmaster(pid, cluster) : namedPostgres(pid);

@@ -7,7 +7,7 @@ import { askServer, type ServerAddress } from "./database.ts";
 import { EmbeddedError, inUseElsewhere } from "./embedded-error.ts";
 import type { EmbeddedLog } from "./embedded-log.ts";
 import { pause } from "./pause.ts";
-import { readServerLock, type ServerLock, sendSignal } from "./postmaster.ts";
+import { isPostmasterOf, readServerLock, type ServerLock, sendSignal } from "./postmaster.ts";
 import { identity } from "./run.ts";
 import { openServerLog, readLogTail, serverLogPath } from "./server-log.ts";
 import { serverPort, serverSettings } from "./settings.ts";
@@ -200,9 +200,8 @@ export class Server {
     const until = performance.now() + ms;
     while (performance.now() < until) {
       const child = this.#launch?.process;
-      const lock = await readServerLock(this.#config.cluster);
-      const holds = lock.kind === "held" && lock.pid === pid;
-      if (!holds && !(child?.pid === pid && isRunning(child))) return true;
+      const isOurs = child?.pid === pid && isRunning(child);
+      if (!isOurs && !(await isPostmasterOf(pid, this.#config.cluster))) return true;
       await pause(stopPollMs);
     }
     return false;

@@ -20,7 +20,7 @@ export const writeEntries: Statement = {
 export const readEntries: Statement = {
   name: "read_entries",
   text: `
-    select ord, value, revision, created_us, updated_us
+    select ord, value, revision, created_us, updated_us, plugin_revision
       from plugin_sidecar.read_entries($1, $2, $3, $4, $5)`,
 };
 

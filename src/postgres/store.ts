@@ -29,6 +29,13 @@ interface EntryRow {
   readonly updated_us: bigint | null;
 }
 
+/** One entry that was asked for; its own columns are null when there is none. */
+interface ReadRow extends Omit<EntryRow, "revision"> {
+  readonly ord: number;
+  readonly revision: bigint | null;
+  readonly plugin_revision: bigint;
+}
+
 /** The state of one plugin in PostgreSQL. */
 export class PostgresStore implements Store {
   readonly #options: StoreOptions;
@@ -76,18 +83,17 @@ export class PostgresStore implements Store {
   }
 
   async #read(names: readonly EntryName[]): Promise<(At & { entry: Entry | undefined })[]> {
-    const rows = await this.#readRows<EntryRow & { ord: number }>(readEntries, nameColumns(names));
-    const entries = new Map<number, Entry>();
-    let revision = 0n;
+    const rows = await this.#readRows<ReadRow>(readEntries, nameColumns(names));
+    const answers: (At & { entry: Entry | undefined })[] = [];
     for (const row of rows) {
       const name = names[row.ord - 1];
-      if (name === undefined) {
-        revision = row.revision;
-      } else {
-        entries.set(row.ord - 1, entryOf(name, row));
-      }
+      const isThere = name !== undefined && row.revision !== null;
+      answers[row.ord - 1] = {
+        entry: isThere ? entryOf(name, { ...row, revision: row.revision }) : undefined,
+        revision: row.plugin_revision as Revision,
+      };
     }
-    return names.map((_, index) => ({ entry: entries.get(index), revision: revision as Revision }));
+    return answers;
   }
 
   async #apply(writes: readonly Write[]): Promise<WriteOutcome[]> {

@@ -17,22 +17,25 @@ export interface JsonFault {
 /**
  * How many characters writing numbers out may add to a text, unless the caller says less.
  *
- * jsonb keeps `1e131071` in 22 bytes and reads it back as 131,072 digits. 45 kB of such numbers are stored without
- * complaint, and reading them ends the process: past 2^29 - 24 code units pg throws ERR_STRING_TOO_LONG where nobody
- * can catch it; past 1 GiB PostgreSQL itself can't (54000). Half of 2^29 leaves room for the text, and for the space
- * which jsonb puts behind every comma and colon: at most half of the text again.
+ * jsonb keeps `1e131071` in 22 bytes and reads it back as 131,072 digits: 45 kB of such numbers are
+ * stored without complaint, and reading them ends the process. Past 2^29 - 24 code units pg throws
+ * ERR_STRING_TOO_LONG where nobody can catch it; past 1 GiB PostgreSQL itself can't (54000). Half of
+ * 2^29 leaves room for the text and for the space that jsonb puts behind commas and colons, which
+ * is at most half of the text again.
  */
 export const maxReadableAddedChars = 2 ** 28;
 
 /** What `numeric` holds: 32,768 groups of four digits before the point, a scale of 14 bits behind it. */
 const maxWholeDigits = 131_072;
 const maxFractionDigits = 16_383;
-/** Refused even for a zero; PostgreSQL 18 begins one later than 15. Nothing else is held so far out. */
+/** Refused even for a zero. PostgreSQL 15's limit; 18 takes this one and refuses from the next on. */
 const exponentLimit = 2 ** 30 - 1;
 
 /**
- * What stands for itself in a string. A regular expression takes 22 ns to begin and 0.9 ns a character; charCodeAt
- * 2.3 ns (Node 20). Reading the first few with the latter was no better, even for strings of 12 (bench/json-text.js).
+ * What stands for itself in a string. A regular expression takes 22 ns to begin and 0.9 ns a
+ * character, charCodeAt 2.3 ns a character (Node 20; bench/json-text.js). Taking the first 8 or 16
+ * with the latter made a typical document 10 % slower. One class, without alternatives: with them V8
+ * runs out of stack in a string of 32 million pairs.
  */
 const plainChars = /[ !#-[\]-\ud7ff\ue000-\uffff]*/y;
 
@@ -66,15 +69,17 @@ const scan = {
 };
 
 /**
- * Finds the first thing that keeps `text` from being kept exactly as jsonb; undefined if there is none.
+ * Finds the first thing that keeps a text from being kept exactly as jsonb; undefined if nothing does.
  *
- * Accepts what JSON.parse accepts, less what PostgreSQL 15 or 18 refuses in a database of encoding UTF8, or can't
- * read back (see {@link JsonFault}). Exactly means as a number: `1e2` is read back as `100`, `-0` as `0`.
- * One pass, no recursion, nothing allocated until there is a fault; about as fast as JSON.parse.
+ * Accepts what JSON.parse accepts, less what PostgreSQL 15 or 18 refuses in a database of encoding
+ * UTF8 and what can't be read back (see {@link JsonFault}). A number is kept exactly, not its
+ * notation: `1e2` is read back as `100`, `-0` as `0`. One pass, without recursion; it allocates
+ * nothing without a fault, and takes about as long as JSON.parse (bench/json-text.js).
  *
- * @param maxDepth how deep arrays and objects may be nested: 1 allows `[]`, 2 allows `[{}]`. PostgreSQL 15 takes
- *   13,000 levels and 18 takes 16,200 with `max_stack_depth` at 2 MB (the default), 579 and 703 at 100 kB (the least).
- * @param maxAddedChars how many characters writing numbers without their exponents may add to the text.
+ * @param maxDepth how deep arrays and objects may be nested: 1 allows `[]`, 2 allows `[{}]`.
+ *   PostgreSQL 15 takes 13,000 levels and 18 takes 16,200 with `max_stack_depth` at 2 MB, its
+ *   default; 579 and 703 at 100 kB, its least.
+ * @param maxAddedChars how many characters numbers may add when they are written without exponents.
  */
 export function findJsonFault(
   text: string,
@@ -125,7 +130,7 @@ function pushCloser(depth: number, closer: number): void {
   scan.closers[depth] = closer;
 }
 
-// Each endOf… returns the offset behind what it reads, or, where that is not to be had, ~offset (below 0) of the fault.
+// Each endOf… returns the offset behind what it reads or, below zero, ~offset of the fault it met.
 
 function endOfSpace(text: string, start: number): number {
   let at = start;
@@ -254,7 +259,7 @@ function isDigit(unit: number): boolean {
   return unit >= zero && unit <= nine;
 }
 
-/** A number. Its fault is at its start if it is too much for `numeric`, and behind that if it isn't JSON. */
+/** A number. One that is too much for `numeric` is a fault at its start, one that isn't JSON behind it. */
 function endOfNumber(text: string, start: number): number {
   const whole = startOfDigits(text, start);
   const wholeEnd = text.charCodeAt(whole) === zero ? whole + 1 : endOfDigits(text, whole);
@@ -271,7 +276,7 @@ function endOfNumber(text: string, start: number): number {
   return isHeld ? end : ~start;
 }
 
-/** The exponent with its "e" at `mark`, of the number that begins at `start` and has its point at `wholeEnd`. */
+/** The exponent whose "e" is at `mark`; its number begins at `start`, the whole part ends at `wholeEnd`. */
 function endOfExponent(text: string, start: number, wholeEnd: number, mark: number): number {
   const sign = text.charCodeAt(mark + 1);
   const digits = sign === plus || sign === minus ? mark + 2 : mark + 1;
@@ -321,7 +326,7 @@ function leadingZeros(text: string, start: number): number {
   }
 }
 
-// Only what follows allocates: it looks once more at the place where the scan stopped.
+// What follows runs only when there is a fault, and looks once more at where the scan stopped.
 
 /** The fault at `offset` of the key or scalar that begins at `start`. */
 function faultAt(text: string, start: number, offset: number): JsonFault {
@@ -334,7 +339,7 @@ function faultAt(text: string, start: number, offset: number): JsonFault {
 function stringFault(text: string, offset: number): JsonFault {
   const unit = text.charCodeAt(offset);
   const escaped = unit === backslash ? escapedUnit(text, offset) : unit;
-  if (unit === backslash && escaped === 0) {
+  if (escaped === 0 && unit === backslash) {
     return { kind: "nul", offset, message: "A string contains the escape of the character NUL." };
   }
   if (isHighSurrogate(escaped) || isLowSurrogate(escaped)) {

@@ -30,6 +30,14 @@ test("secret fields are never logged", () => {
   });
 });
 
+test("the sentence, and the message of a bare error, are stripped of passwords too", () => {
+  const lost = "lost postgres://u:hunter2@h/db";
+
+  expect(logged((log) => log.warn(lost))["msg"]).toBe("lost postgres://u:***@h/db");
+  expect(logged((log) => log.warn({ a: 1 }, lost))["msg"]).toBe("lost postgres://u:***@h/db");
+  expect(JSON.stringify(logged((log) => log.warn(new Error(lost))))).not.toContain("hunter2");
+});
+
 test("of an error its message, causes and code are logged, and nothing else it carries", () => {
   const cause = Object.assign(new Error("duplicate key"), { detail: "Key (value)=(hunter2)" });
   const error = Object.assign(new Error("can't write", { cause }), {
@@ -57,6 +65,7 @@ test.each([
   ["postgres://u:hunter2@h/db", "postgres://u:***@h/db"],
   ["postgres://u:hunter2@with@h/db", "postgres://u:***@h/db"],
   ["postgres://u:hunter2/x@h/db and more", "postgres://u:***@h/db and more"],
+  ['postgres://u:hun"ter2@h/db', "postgres://u:***@h/db"],
   ["postgres://:hunter2@h/db", "postgres://:***@h/db"],
   ["host=h password=hunter2 dbname=d", "host=h password=*** dbname=d"],
   ["host=h password='hunter2 x' dbname=d", "host=h password=*** dbname=d"],

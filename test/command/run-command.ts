@@ -1,6 +1,7 @@
 import { type ChildProcessWithoutNullStreams, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import { onTestFinished } from "vitest";
 
 const mainScript = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 const scriptedServe = fileURLToPath(new URL("scripted-serve.js", import.meta.url));
@@ -12,7 +13,7 @@ export interface Ended {
   readonly stderr: string;
 }
 
-/** A process under test; its output is kept from the first byte. */
+/** A process under test; its output is kept from the first byte, and it doesn't outlive the test. */
 export class Running {
   readonly child: ChildProcessWithoutNullStreams;
   readonly #ended: Promise<Ended>;
@@ -24,6 +25,7 @@ export class Running {
     this.child = spawn(process.execPath, [script, ...args], {
       env: { PATH, HOME, ...environment },
     });
+    onTestFinished(() => void this.child.kill("SIGKILL"));
     this.child.stdout.on("data", (chunk) => {
       this.stdout += chunk;
     });
