@@ -51,7 +51,7 @@ function flat(text) {
 
 function bestNs(run) {
   let repeats = 1;
-  while (elapsedNs(run, repeats) < 2e6) repeats *= 2;
+  while (elapsedNs(run, repeats) < 20e6) repeats *= 2; // warm by then, too
   let best = Number.POSITIVE_INFINITY;
   for (let round = 0; round < 9; round++) best = Math.min(best, elapsedNs(run, repeats) / repeats);
   return best;
