@@ -47,7 +47,9 @@ async function grpc({ echo, sidecar, postgresPid }, payloads, atOnce) {
     cpuOf: { server: { pid: server.pid }, postgres: { pid: postgresPid, tree: true } },
   });
   if (result.errors > 0 || (result.warmup?.errors ?? 0) > 0) {
-    throw new Error(`calls failed: ${JSON.stringify({ ...result.errorCodes, detail: result.errorDetail })}`);
+    throw new Error(
+      `calls failed: ${JSON.stringify({ ...result.errorCodes, detail: result.errorDetail })}`,
+    );
   }
   return {
     perSecond: result.callsPerSecond,
@@ -78,7 +80,10 @@ try {
   const measures = [];
   for (const atOnce of [inFlight, 1]) {
     measures.push(
-      [`echo, ${atOnce} in flight`, () => grpc(servers, { kind: "empty", path: "/bench.Echo/Echo" }, atOnce)],
+      [
+        `echo, ${atOnce} in flight`,
+        () => grpc(servers, { kind: "empty", path: "/bench.Echo/Echo" }, atOnce),
+      ],
       [`Set, ${atOnce} in flight`, () => grpc(servers, calls({ Set: 1 }), atOnce)],
       [`Get, ${atOnce} in flight`, () => grpc(servers, calls({ Get: 1 }), atOnce)],
       [`upsert through pg, ${atOnce} in flight`, () => sql(servers, "upsert", atOnce)],

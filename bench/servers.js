@@ -15,16 +15,13 @@ const sidecarFile = new URL("../dist/main.js", import.meta.url);
 /** The servers of one run. */
 export class Servers {
   #children;
-  #dataDir;
 
   /**
    * @param {Child[]} children
-   * @param {string} dataDir
    * @param {{ echo: Address, sidecar: Address, postgresPid: number, databaseUrl: string }} places
    */
-  constructor(children, dataDir, { echo, sidecar, postgresPid, databaseUrl }) {
+  constructor(children, { echo, sidecar, postgresPid, databaseUrl }) {
     this.#children = children;
-    this.#dataDir = dataDir;
     this.echo = echo;
     this.sidecar = sidecar;
     this.postgresPid = postgresPid;
@@ -37,15 +34,19 @@ export class Servers {
    */
   static async start(dataDir, flags = []) {
     const echo = new Child(new URL("echo-server.js", import.meta.url));
-    const sidecar = new Child(sidecarFile, [
-      "serve", "--listen", "127.0.0.1:0", "--data-dir", dataDir, "--log-level", "warn", ...flags,
-    ], { DATABASE_URL: "" });
+    const sidecar = new Child(
+      sidecarFile,
+      ["serve", "--listen", "127.0.0.1:0", "--data-dir", dataDir, "--log-level", "warn", ...flags],
+      { DATABASE_URL: "" },
+    );
     const ready = /** @type {{ address: string }} */ (await echo.firstLine(startTimeoutMs));
-    const line = /** @type {{ bindings?: { address: string }[] }} */ (await sidecar.firstLine(startTimeoutMs));
+    const line = /** @type {{ bindings?: { address: string }[] }} */ (
+      await sidecar.firstLine(startTimeoutMs)
+    );
     const address = line.bindings?.[0]?.address;
     if (address === undefined) throw new Error(`the sidecar didn't start: ${JSON.stringify(line)}`);
     const postgres = await readPostmaster(dataDir);
-    return new Servers([echo, sidecar], dataDir, {
+    return new Servers([echo, sidecar], {
       echo: { address: ready.address, pid: echo.pid },
       sidecar: { address, pid: sidecar.pid },
       ...postgres,
@@ -56,7 +57,13 @@ export class Servers {
   async fill() {
     const { address } = this.sidecar;
     const payloads = { kind: /** @type {const} */ ("pluginstate"), rpcs: { Set: 1 } };
-    const result = await generateLoad({ address, payloads, inFlight: 64, seconds: 120, count: 10_000 });
+    const result = await generateLoad({
+      address,
+      payloads,
+      inFlight: 64,
+      seconds: 120,
+      count: 10_000,
+    });
     if (result.calls !== 10_000) throw new Error(`filled ${result.calls} of 10000 keys`);
   }
 

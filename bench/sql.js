@@ -32,12 +32,24 @@ const statements = {
 
 /** @type {SqlSpec} */
 const spec = JSON.parse(process.argv[2] ?? "{}");
-const pool = new pg.Pool({ connectionString: spec.url, max: Math.min(connections, spec.atOnce) });
 // Not numbered by the sidecar's trigger: this is what plain SQL costs.
-pool.on("connect", (client) => void client.query("set plugin_sidecar.writer = 'sidecar'"));
-const { rows } = await pool.query("select id from plugin_sidecar.plugins where plugin_key = 'demo'");
-const value = JSON.stringify({ id: 1, state: "open", weight: 0.5, tags: ["bench"], note: "x".repeat(160) });
-await pool.query({ text: `${statements.upsert.replace("values ($1", "select $1::uuid").replace("$2, $3, 1)", "'item/' || n, $3::jsonb, 1 from generate_series(0, $2::int) as n")}`, values: [rows[0].id, keys, value] });
+const options = "-c plugin_sidecar.writer=sidecar";
+const max = Math.min(connections, spec.atOnce);
+const pool = new pg.Pool({ connectionString: spec.url, options, max });
+const { rows } = await pool.query(
+  "select id from plugin_sidecar.plugins where plugin_key = 'demo'",
+);
+const value = JSON.stringify({
+  id: 1,
+  state: "open",
+  weight: 0.5,
+  tags: ["bench"],
+  note: "x".repeat(160),
+});
+await pool.query({
+  text: `${statements.upsert.replace("values ($1", "select $1::uuid").replace("$2, $3, 1)", "'item/' || n, $3::jsonb, 1 from generate_series(0, $2::int) as n")}`,
+  values: [rows[0].id, keys, value],
+});
 
 let histogram = createHistogram();
 let done = 0;

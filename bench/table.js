@@ -18,7 +18,8 @@ export function table(lines, { rounds, seconds, connections }) {
   }));
   /** @param {string} name */
   const echoOf = (name) => rows.find((row) => row.name === `echo, ${name.split(", ")[1]}`);
-  const head = "| measure | per second | × echo | p50 ms | p99 ms | CPU µs/call | load generator's share of a core |";
+  const head =
+    "| measure | per second | × echo | p50 ms | p99 ms | CPU µs/call | load generator's share of a core |";
   const body = rows.map(
     (row) =>
       `| ${row.name} | ${row.perSecond.toFixed(0)} | ${ratio(row.perSecond, echoOf(row.name)?.perSecond)} | ${ms(row.p50)} | ${ms(row.p99)} | ${row.cpu.toFixed(0)} | ${Number.isNaN(row.client) ? "" : row.client.toFixed(2)} |`,

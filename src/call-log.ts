@@ -17,7 +17,10 @@ export function callLog(log: Log, slowCallMs: number): (call: FinishedCall) => v
     if (ownFaults.has(code)) {
       log.error({ ...fields, err: causeOf(error) }, "call failed");
     } else if (code !== status.OK) {
-      log.info({ ...fields, problem: error instanceof Error ? error.message : undefined }, "call refused");
+      log.info(
+        { ...fields, problem: error instanceof Error ? error.message : undefined },
+        "call refused",
+      );
     } else if (durationMs >= slowCallMs) {
       log.warn(fields, "slow call");
     }

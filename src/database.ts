@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import type { Connection } from "./postgres/connection.ts";
 import { checkSchema, migrate, SchemaError } from "./postgres/migrate.ts";
 import { ExitCode, StartError } from "./start-error.ts";
+import { DatabaseUnavailable } from "./state/errors.ts";
 
 /** A database that this process may use, and another way to it for migrations. */
 export interface Database {
@@ -69,7 +70,7 @@ export async function prepareDatabase(
       await checkSchema(connection, preparation.stateSchema);
       return [];
     } catch (cause) {
-      const error = startError(cause);
+      const error = databaseStartError(cause);
       if (!error.retryable || preparation.failFast) {
         throw error;
       }
@@ -91,20 +92,35 @@ function retryMs(attempt: number): number {
 const permission = new Set(["28000", "28P01", "42501"]);
 const configuration = new Set(["3D000", "3F000", "42704"]);
 
-function startError(cause: unknown): StartError {
+/** What a failure of the database at start means to a host and to an operator. */
+export function databaseStartError(cause: unknown): StartError {
+  if (cause instanceof StartError) {
+    return cause;
+  }
+  if (cause instanceof DatabaseUnavailable) {
+    return databaseStartError(cause.cause);
+  }
   if (cause instanceof SchemaError) {
     const { reason, message, hint } = cause;
     return new StartError(reason, message, { exitCode: ExitCode.configuration, hint, cause });
   }
-  const { code = "", message = "" } = cause as { code?: string; message?: string };
+  const { code = "", message = "" } = (cause ?? {}) as { code?: string; message?: string };
   if (permission.has(code)) {
-    const hint = "Check the role and its password, and that it may create the schema plugin_sidecar.";
+    const hint =
+      "Check the role and its password, and that it may create the schema plugin_sidecar.";
     const said = `the database refused: ${message}`;
-    return new StartError("DATABASE_PERMISSION", said, { exitCode: ExitCode.noPermission, hint, cause });
+    return new StartError("DATABASE_PERMISSION", said, {
+      exitCode: ExitCode.noPermission,
+      hint,
+      cause,
+    });
   }
   if (configuration.has(code)) {
     const said = `the database refused: ${message}`;
-    return new StartError("DATABASE_CONFIGURATION", said, { exitCode: ExitCode.configuration, cause });
+    return new StartError("DATABASE_CONFIGURATION", said, {
+      exitCode: ExitCode.configuration,
+      cause,
+    });
   }
   if (isPassing(code)) {
     const said = "the database can't be reached";
@@ -120,7 +136,11 @@ function startError(cause: unknown): StartError {
 /** Whether this may pass by itself: no connection, or one that broke, or a server that isn't ready. */
 function isPassing(code: string): boolean {
   const isSqlState = /^[0-9A-Z]{5}$/.test(code);
-  return !isSqlState || ["08", "53", "57", "58", "40", "55"].includes(code.slice(0, 2)) || code === "25006";
+  return (
+    !isSqlState ||
+    ["08", "53", "57", "58", "40", "55"].includes(code.slice(0, 2)) ||
+    code === "25006"
+  );
 }
 
 const embeddedExitCodes: Partial<Record<EmbeddedError["reason"], number>> = {

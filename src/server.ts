@@ -133,7 +133,12 @@ function bindError(error: ListenError): StartError {
       ? "There is no TLS in this release: listen on 127.0.0.1, ::1 or a unix socket, or allow plain text with --insecure."
       : "Give another address with --listen; port 0 lets the system choose one.";
   const retryable = error.reason === "address_in_use";
-  return new StartError(error.reason.toUpperCase(), error.message, { exitCode, retryable, hint, cause: error });
+  return new StartError(error.reason.toUpperCase(), error.message, {
+    exitCode,
+    retryable,
+    hint,
+    cause: error,
+  });
 }
 
 /** Opens the database and gives each listener its store; returns the listeners' plugins, in order. */

@@ -3,18 +3,18 @@ import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { healthOf } from "./support/health.ts";
-import { Proxy } from "./support/proxy.ts";
+import { FaultProxy } from "./support/proxy.ts";
 import { configFor, type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
 let database: TestDatabase;
-let proxy: Proxy;
+let proxy: FaultProxy;
 let server: TestSidecar;
 
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
 
 beforeAll(async () => {
   database = await testDatabase();
-  proxy = await Proxy.before(database.url);
+  proxy = await FaultProxy.before(database.url);
   const url = proxy.through(database.url);
   const { database: config } = configFor(url, []);
   server = await testSidecar(database, ["demo"], { database: config, databaseTimeoutMs: 1_500 });
@@ -50,7 +50,12 @@ test("while the database refuses connections, health says so and calls are UNAVA
 test("cut connections cost nothing but the calls on them", async () => {
   proxy.cut();
   await expect
-    .poll(() => server.client.call("get", name).then(() => "ok", () => "failed"))
+    .poll(() =>
+      server.client.call("get", name).then(
+        () => "ok",
+        () => "failed",
+      ),
+    )
     .toBe("ok");
   expect(proxy.connections).toBeLessThanOrEqual(3);
 });
@@ -64,7 +69,9 @@ test("a write whose connection breaks before the reply says that its outcome is 
     .poll(async () => {
       // The health check may come first on the wire and be the one that is cut.
       proxy.cutAtNextReply();
-      error = await failure(server.client.call("set", { ...name, valueJson: "2" })).catch(() => undefined);
+      error = await failure(server.client.call("set", { ...name, valueJson: "2" })).catch(
+        () => undefined,
+      );
       return error?.reason;
     })
     .toBe("OUTCOME_UNKNOWN");

@@ -50,7 +50,11 @@ test("a second set replaces the value, keeps the creation time and says it exist
 
 test("an empty namespace is the namespace default", async () => {
   await server.client.call("set", { scope: instance, key: "ns", valueJson: "1" });
-  const reply = await server.client.call("get", { scope: instance, namespace: "default", key: "ns" });
+  const reply = await server.client.call("get", {
+    scope: instance,
+    namespace: "default",
+    key: "ns",
+  });
   expect(reply.entry!.namespace).toBe("default");
 });
 

@@ -1,6 +1,6 @@
 import type { DatabaseCommandConfig, Read } from "../config/config.ts";
 import { defaultDatabaseTimeoutMs } from "../config/limits.ts";
-import { prepareDatabase } from "../database.ts";
+import { databaseStartError, prepareDatabase } from "../database.ts";
 import { Plugins } from "../postgres/plugins.ts";
 import { Pool } from "../postgres/pool.ts";
 import { withDatabase } from "./with-database.ts";
@@ -25,6 +25,10 @@ export function withPlugins<T>(
       onConnectionFailure: () => {},
     });
     closers.add(() => pool.close());
-    return work(new Plugins(pool, stateSchema));
+    try {
+      return await work(new Plugins(pool, stateSchema));
+    } catch (error) {
+      throw databaseStartError(error);
+    }
   });
 }

@@ -53,6 +53,14 @@ export function errorCode(error: unknown): string | undefined {
   return typeof error.code === "string" ? error.code : undefined;
 }
 
+/** For `catch`: lets one system error pass. */
+export function unlessCode(code: string): (error: unknown) => undefined {
+  return (error) => {
+    if (errorCode(error) !== code) throw error;
+    return undefined;
+  };
+}
+
 /** Makes a refusal of the file system an EmbeddedError; every other error comes back as it is. */
 export function explainRefusal(error: unknown, dataDir: string): unknown {
   const code = errorCode(error);

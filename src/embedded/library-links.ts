@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { access, chmod, mkdir, readFile, symlink } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { BinaryPackage } from "./binary-package.ts";
-import { unlessCode } from "./private-dir.ts";
+import { unlessCode } from "./embedded-error.ts";
 
 /**
  * A name that the loader looks for, and the library file it stands for, relative to the package.

@@ -2,9 +2,9 @@ import { constants } from "node:fs";
 import { chmod, copyFile, mkdir, readdir, stat, symlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import type { BinaryPackage } from "./binary-package.ts";
+import { unlessCode } from "./embedded-error.ts";
 import type { EmbeddedLog } from "./embedded-log.ts";
 import { libraryLinks } from "./library-links.ts";
-import { unlessCode } from "./private-dir.ts";
 import { makeWhole } from "./unfinished.ts";
 
 /**

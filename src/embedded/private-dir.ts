@@ -1,7 +1,7 @@
 import { constants } from "node:fs";
 import { mkdir, open } from "node:fs/promises";
 import { type RunAs, serverUid } from "./account.ts";
-import { EmbeddedError, errorCode } from "./embedded-error.ts";
+import { EmbeddedError, unlessCode } from "./embedded-error.ts";
 
 /**
  * Makes a directory that only the server's account can enter (0700), or checks one that exists.
@@ -26,14 +26,6 @@ export async function makePrivateDir(path: string, account: RunAs): Promise<void
   } finally {
     await handle.close();
   }
-}
-
-/** For `catch`: lets one system error pass. */
-export function unlessCode(code: string): (error: unknown) => undefined {
-  return (error) => {
-    if (errorCode(error) !== code) throw error;
-    return undefined;
-  };
 }
 
 function taken(path: string, cause: unknown): EmbeddedError {

@@ -55,7 +55,9 @@ export function isConflict(error: unknown): boolean {
 /** Whether the connection is gone or in an unknown state, rather than just the statement refused. */
 export function isConnectionLost(error: unknown): boolean {
   // A server that turned read-only was demoted: the next connection should find the new primary.
-  return !(error instanceof pg.DatabaseError) || error.severity !== "ERROR" || error.code === "25006";
+  return (
+    !(error instanceof pg.DatabaseError) || error.severity !== "ERROR" || error.code === "25006"
+  );
 }
 
 /** Wraps the cause of a failed connection. */
@@ -79,7 +81,11 @@ export function writeError(error: unknown, plugin: string): unknown {
 
 function statementError(error: unknown, plugin: string): unknown {
   const state = sqlState(error);
-  if (unavailableStates.has(state) || unavailableClasses.has(state.slice(0, 2)) || isConflict(error)) {
+  if (
+    unavailableStates.has(state) ||
+    unavailableClasses.has(state.slice(0, 2)) ||
+    isConflict(error)
+  ) {
     return unavailable(error);
   }
   if (refusedValues.has(state)) {

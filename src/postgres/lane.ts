@@ -97,7 +97,8 @@ export class Lane<Call, Answer> {
     let bytes = 0;
     let taken = 0;
     for (const waiting of this.#waiting) {
-      const isFull = batch.length >= this.#limits.batchCalls || bytes + waiting.bytes > this.#limits.batchBytes;
+      const isFull =
+        batch.length >= this.#limits.batchCalls || bytes + waiting.bytes > this.#limits.batchBytes;
       if (batch.length > 0 && isFull) {
         break;
       }

@@ -24,11 +24,21 @@ const minServerVersion = 150_000;
 export class SchemaError extends Error {
   override readonly name = "SchemaError";
   /** Stable and made for programs. */
-  readonly reason: "POSTGRES_TOO_OLD" | "SCHEMA_TOO_OLD" | "SCHEMA_TOO_NEW" | "STATE_SCHEMA_DIFFERS" | "STATE_SCHEMA_UNUSABLE";
+  readonly reason:
+    | "POSTGRES_TOO_OLD"
+    | "SCHEMA_TOO_OLD"
+    | "SCHEMA_TOO_NEW"
+    | "STATE_SCHEMA_DIFFERS"
+    | "STATE_SCHEMA_UNUSABLE";
   /** What a person can do about it. */
   readonly hint: string;
 
-  constructor(reason: SchemaError["reason"], message: string, hint: string, options?: ErrorOptions) {
+  constructor(
+    reason: SchemaError["reason"],
+    message: string,
+    hint: string,
+    options?: ErrorOptions,
+  ) {
     super(message, options);
     this.reason = reason;
     this.hint = hint;
@@ -81,7 +91,11 @@ async function requireServerVersion(client: pg.Client): Promise<void> {
   );
   const { number, name } = only(rows);
   if (number < minServerVersion) {
-    throw new SchemaError("POSTGRES_TOO_OLD", `the database is PostgreSQL ${name}`, "Use PostgreSQL 15 or later.");
+    throw new SchemaError(
+      "POSTGRES_TOO_OLD",
+      `the database is PostgreSQL ${name}`,
+      "Use PostgreSQL 15 or later.",
+    );
   }
 }
 
@@ -101,9 +115,10 @@ async function missingMigrations(client: pg.Client): Promise<string[]> {
 }
 
 async function migrationsRun(client: pg.Client): Promise<string[]> {
-  const exists = await client.query<{ found: boolean }>("select to_regclass($1) is not null as found", [
-    `${ownSchema}.${migrationsTable}`,
-  ]);
+  const exists = await client.query<{ found: boolean }>(
+    "select to_regclass($1) is not null as found",
+    [`${ownSchema}.${migrationsTable}`],
+  );
   if (!only(exists.rows).found) {
     return [];
   }
@@ -137,7 +152,10 @@ async function runMigrations(client: pg.Client, stateSchema: string): Promise<st
       singleTransaction: true,
       logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
       migrationLoaderStrategies: [
-        { extensions: [".sql"], loader: async (files) => files.map((file) => migrationUnit(file, stateSchema)) },
+        {
+          extensions: [".sql"],
+          loader: async (files) => files.map((file) => migrationUnit(file, stateSchema)),
+        },
       ],
     });
     return ran.map((migration) => migration.name);

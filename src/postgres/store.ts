@@ -44,7 +44,11 @@ export class PostgresStore implements Store {
 
   constructor(options: StoreOptions) {
     this.#options = options;
-    this.#reads = new Lane((names) => this.#read(names), () => false, options.reads);
+    this.#reads = new Lane(
+      (names) => this.#read(names),
+      () => false,
+      options.reads,
+    );
     this.#writes = new Lane((writes) => this.#apply(writes), isRefusedValue, options.writes);
   }
 
@@ -63,18 +67,21 @@ export class PostgresStore implements Store {
   ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }> {
     signal.throwIfAborted();
     const { scope, namespace, range } = list;
-    const rows = await this.#readRows<EntryRow & { key: string | null; is_more: boolean }>(listEntries, [
-      scope.kind,
-      scope.id ?? null,
-      namespace,
-      range.from ?? null,
-      range.fromIncluded,
-      range.before ?? null,
-      list.reverse,
-      list.keysOnly,
-      list.pageSize,
-      list.pageBytes,
-    ]);
+    const rows = await this.#readRows<EntryRow & { key: string | null; is_more: boolean }>(
+      listEntries,
+      [
+        scope.kind,
+        scope.id ?? null,
+        namespace,
+        range.from ?? null,
+        range.fromIncluded,
+        range.before ?? null,
+        list.reverse,
+        list.keysOnly,
+        list.pageSize,
+        list.pageBytes,
+      ],
+    );
     const end = lastOf(rows);
     const entries = rows.flatMap((row) =>
       row.key === null ? [] : [entryOf({ scope, namespace, key: row.key }, row)],

@@ -1,9 +1,12 @@
 import {
-  type GetRequest,
-  type DeleteRequest,
-  type SetRequest,
+  type Scope as ScopeMessage,
+  ScopeKind as WireKind,
+} from "../gen/pluginstate/v1/entry_pb.ts";
+import type {
+  DeleteRequest,
+  GetRequest,
+  SetRequest,
 } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
-import { type Scope as ScopeMessage, ScopeKind as WireKind } from "../gen/pluginstate/v1/entry_pb.ts";
 import type { EntryName, Scope, ScopeKind } from "../state/entry.ts";
 import { InvalidField, InvalidValue, TooLarge } from "../state/errors.ts";
 import { findJsonFault } from "../state/json-text.ts";
@@ -113,7 +116,10 @@ export function parseOptionalText(field: string, text: string, maxBytes: number)
 
 function parseValue(text: string, maxBytes: number): string {
   if (text === "") {
-    throw new InvalidField("value_json", 'is required: the JSON null is `null`, the empty string `""`');
+    throw new InvalidField(
+      "value_json",
+      'is required: the JSON null is `null`, the empty string `""`',
+    );
   }
   const bytes = Buffer.byteLength(text);
   if (bytes > maxBytes) {

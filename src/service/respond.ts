@@ -34,7 +34,11 @@ export function entryMessage(entry: Entry): MessageInitShape<typeof EntrySchema>
 }
 
 function timestamp(microseconds: bigint | undefined): Timestamp | undefined {
-  if (microseconds === undefined || microseconds < minTimestampUs || microseconds > maxTimestampUs) {
+  if (
+    microseconds === undefined ||
+    microseconds < minTimestampUs ||
+    microseconds > maxTimestampUs
+  ) {
     return undefined;
   }
   // BigInt division rounds towards zero; nanos count forward from a whole second.

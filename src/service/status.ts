@@ -1,6 +1,6 @@
 import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
-import { Metadata, status as Code } from "@grpc/grpc-js";
+import { status as Code, Metadata } from "@grpc/grpc-js";
 import {
   BadRequestSchema,
   ErrorInfoSchema,

@@ -28,7 +28,9 @@ export class InvalidValue extends StateError {
   readonly offset: number | undefined;
 
   constructor(field: string, problem: string, offset?: number) {
-    super(offset === undefined ? `${field}: ${problem}` : `${field}: ${problem} (at offset ${offset})`);
+    super(
+      offset === undefined ? `${field}: ${problem}` : `${field}: ${problem} (at offset ${offset})`,
+    );
     this.field = field;
     this.problem = problem;
     this.offset = offset;

@@ -19,23 +19,23 @@ export interface JsonFault {
  *
  * jsonb keeps `1e131071` in 22 bytes and reads it back as 131,072 digits: 45 kB of such numbers are
  * stored without complaint, and reading them ends the process. Past 2^29 - 24 code units pg throws
- * ERR_STRING_TOO_LONG where nobody can catch it; past 1 GiB PostgreSQL itself can't (54000). Half of
- * 2^29 leaves room for the text and for the space that jsonb puts behind commas and colons, which
- * is at most half of the text again.
+ * ERR_STRING_TOO_LONG where nobody can catch it; past 1 GiB PostgreSQL itself can't (54000). Half
+ * of 2^29 leaves room for the text and for the space that jsonb puts behind commas and colons,
+ * which is at most half of the text again.
  */
 export const maxReadableAddedChars = 2 ** 28;
 
-/** What `numeric` holds: 32,768 groups of four digits before the point, a scale of 14 bits behind it. */
+/** What `numeric` holds: before the point 32,768 groups of four, behind it a scale of 14 bits. */
 const maxWholeDigits = 131_072;
 const maxFractionDigits = 16_383;
-/** Refused even for a zero. PostgreSQL 15's limit; 18 takes this one and refuses from the next on. */
+/** Refused even for a zero. PostgreSQL 15's limit; 18 takes this one and refuses the next. */
 const exponentLimit = 2 ** 30 - 1;
 
 /**
  * What stands for itself in a string. A regular expression takes 22 ns to begin and 0.9 ns a
  * character, charCodeAt 2.3 ns a character (Node 20; bench/json-text.js). Taking the first 8 or 16
- * with the latter made a typical document 10 % slower. One class, without alternatives: with them V8
- * runs out of stack in a string of 32 million pairs.
+ * with the latter made a typical document 10 % slower. One class, without alternatives: with them
+ * V8 runs out of stack in a string of 32 million pairs.
  */
 const plainChars = /[ !#-[\]-\ud7ff\ue000-\uffff]*/y;
 
@@ -69,7 +69,7 @@ const scan = {
 };
 
 /**
- * Finds the first thing that keeps a text from being kept exactly as jsonb; undefined if nothing does.
+ * Finds the first reason why a text can't be kept exactly as jsonb; undefined if there is none.
  *
  * Accepts what JSON.parse accepts, less what PostgreSQL 15 or 18 refuses in a database of encoding
  * UTF8 and what can't be read back (see {@link JsonFault}). A number is kept exactly, not its
@@ -259,7 +259,7 @@ function isDigit(unit: number): boolean {
   return unit >= zero && unit <= nine;
 }
 
-/** A number. One that is too much for `numeric` is a fault at its start, one that isn't JSON behind it. */
+/** A number. Its fault is at its start if `numeric` can't hold it, and behind if it isn't JSON. */
 function endOfNumber(text: string, start: number): number {
   const whole = startOfDigits(text, start);
   const wholeEnd = text.charCodeAt(whole) === zero ? whole + 1 : endOfDigits(text, whole);
@@ -276,7 +276,7 @@ function endOfNumber(text: string, start: number): number {
   return isHeld ? end : ~start;
 }
 
-/** The exponent whose "e" is at `mark`; its number begins at `start`, the whole part ends at `wholeEnd`. */
+/** The exponent, its "e" at `mark`, of a number at `start` whose whole part ends at `wholeEnd`. */
 function endOfExponent(text: string, start: number, wholeEnd: number, mark: number): number {
   const sign = text.charCodeAt(mark + 1);
   const digits = sign === plus || sign === minus ? mark + 2 : mark + 1;
@@ -316,7 +316,7 @@ function readSize(text: string, start: number, end: number): number {
   return size;
 }
 
-/** The zeros before the first other digit, on both sides of the point; Infinity if there is no other. */
+/** The zeros before the first other digit, wherever the point is; Infinity if there is no other. */
 function leadingZeros(text: string, start: number): number {
   let zeros = 0;
   for (let at = start; ; at++) {

@@ -22,7 +22,8 @@ export async function testDatabase(template = templateName): Promise<TestDatabas
   const url = databaseUrl(server, name);
   const pool = new pg.Pool({ connectionString: url, max: 2 });
   pool.on("error", () => undefined);
-  const query: TestDatabase["query"] = async (text, values) => (await pool.query(text, values)).rows;
+  const query: TestDatabase["query"] = async (text, values) =>
+    (await pool.query(text, values)).rows;
   return {
     url,
     connection: { connectionString: url },

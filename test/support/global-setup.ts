@@ -23,7 +23,7 @@ const quiet = { info() {}, warn() {}, error() {} };
  * Starts one real PostgreSQL for the run: the embedded one or, with PLUGIN_STATE_TEST_PG_BIN_DIR,
  * another version's binaries under the same supervisor.
  */
-export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = join(tmpdir(), `ps-test-${randomBytes(6).toString("hex")}`);
   const binDir = process.env["PLUGIN_STATE_TEST_PG_BIN_DIR"];
   const settings = { max_connections: "200" };

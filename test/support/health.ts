@@ -3,8 +3,8 @@ import { Client, credentials } from "@grpc/grpc-js";
 import {
   Health,
   HealthCheckRequestSchema,
-  HealthCheckResponse_ServingStatus as ServingStatus,
   HealthCheckResponseSchema,
+  HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../src/gen/health/v1/health_pb.ts";
 
 /** What grpc.health.v1 says at an address: `SERVING`, `NOT_SERVING`. */
@@ -12,7 +12,10 @@ export async function healthOf(address: string, service = ""): Promise<string | 
   const client = new Client(address, credentials.createInsecure());
   try {
     const reply = await new Promise<Buffer>((resolve, reject) => {
-      const request = toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema, { service }));
+      const request = toBinary(
+        HealthCheckRequestSchema,
+        create(HealthCheckRequestSchema, { service }),
+      );
       client.makeUnaryRequest(
         `/${Health.typeName}/${Health.method.check.name}`,
         (bytes: Buffer) => bytes,

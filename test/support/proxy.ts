@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 
 /** A TCP proxy in front of a database, through which a network can fail. */
-export class Proxy implements AsyncDisposable {
+export class FaultProxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #target: string;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
@@ -16,11 +16,11 @@ export class Proxy implements AsyncDisposable {
   }
 
   /** Listens in front of the server of a database URL with a unix socket directory as its host. */
-  static async before(databaseUrl: string): Promise<Proxy> {
+  static async before(databaseUrl: string): Promise<FaultProxy> {
     const url = new URL(databaseUrl);
     const target = `${url.searchParams.get("host")}/.s.PGSQL.${url.port}`;
     const server = createServer({ noDelay: true });
-    const proxy = new Proxy(server, target);
+    const proxy = new FaultProxy(server, target);
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     return proxy;

@@ -1,5 +1,5 @@
-import { createLog } from "../../src/log.ts";
 import type { ServeConfig } from "../../src/config/config.ts";
+import { createLog } from "../../src/log.ts";
 import { type Sidecar, startSidecar } from "../../src/server.ts";
 import { TestClient } from "./client.ts";
 import type { TestDatabase } from "./database.ts";
@@ -20,7 +20,9 @@ export async function testSidecar(
   overrides: Partial<ServeConfig> = {},
 ): Promise<TestSidecar> {
   for (const key of plugins) {
-    const rows = await database.query("select from plugin_sidecar.plugins where plugin_key = $1", [key]);
+    const rows = await database.query("select from plugin_sidecar.plugins where plugin_key = $1", [
+      key,
+    ]);
     if (rows.length === 0) {
       await database.addPlugin(key);
     }
