@@ -148,13 +148,22 @@ const embeddedExitCodes: Partial<Record<EmbeddedError["reason"], number>> = {
   data_dir_unreachable: ExitCode.noPermission,
   data_dir_unusable: ExitCode.noPermission,
   directory_taken: ExitCode.noPermission,
+  start_failed: ExitCode.databaseUnavailable,
+  not_answering: ExitCode.databaseUnavailable,
+  in_use_elsewhere: ExitCode.databaseUnavailable,
 };
 
 function embeddedStartError(error: EmbeddedError): StartError {
   const { reason, message, hint } = error;
+  const exitCode = embeddedExitCodes[reason] ?? ExitCode.configuration;
   return new StartError(`EMBEDDED_${reason.toUpperCase()}`, message, {
-    exitCode: embeddedExitCodes[reason] ?? ExitCode.configuration,
+    exitCode,
+    retryable: exitCode === ExitCode.databaseUnavailable,
     cause: error,
-    ...(hint === undefined ? {} : { hint }),
+    ...(hint === undefined ? {} : { hint: asSentence(hint) }),
   });
+}
+
+function asSentence(text: string): string {
+  return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

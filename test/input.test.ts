@@ -20,35 +20,35 @@ afterAll(async () => {
 const instance = { kind: ScopeKind.INSTANCE };
 const run = (id: string) => ({ kind: ScopeKind.RUN, id });
 
-/** Every RPC that names a place; a key beside it is ignored where there is none. */
+/** Every RPC that names a place. */
 const methods = ["get", "set", "delete", "list"] as const;
 type Method = (typeof methods)[number];
 
 interface Fields {
-  scope?: { kind: number; id?: string };
-  namespace?: string;
-  key?: string;
+  readonly scope?: { readonly kind: ScopeKind; readonly id?: string } | "missing";
+  readonly namespace?: string;
+  readonly key?: string;
 }
 
-/** A request that is in order but for the fields given. */
-function request(method: Method, fields: Fields) {
-  const place = { scope: instance, ...fields };
+/** Makes a call that is in order but for the fields given. */
+function call(method: Method, { scope = instance, namespace = "", key = "k" }: Fields) {
+  const place = scope === "missing" ? { namespace } : { scope, namespace };
   switch (method) {
     case "list":
-      return { scope: place.scope!, namespace: place.namespace ?? "" };
+      return server.client.call("list", place);
     case "set":
-      return { key: "k", valueJson: "1", ...place };
+      return server.client.call("set", { ...place, key, valueJson: "1" });
     case "get":
     case "delete":
-      return { key: "k", ...place };
+      return server.client.call(method, { ...place, key });
   }
 }
 
-/** The error of such a call; other calls on the connection succeed, and nothing is written. */
+/** The error of a call that must fail; other calls on the connection succeed, and nothing is written. */
 async function refusal(method: Method, fields: Fields) {
   const before = await server.client.call("get", { scope: instance, key: "k" });
   const [error, beside] = await Promise.all([
-    failure(server.client.call(method, request(method, fields))),
+    failure(call(method, fields)),
     server.client.call("get", { scope: instance, key: "k" }),
   ]);
   const after = await server.client.call("get", { scope: instance, key: "k" });
@@ -61,19 +61,21 @@ async function refusal(method: Method, fields: Fields) {
 const bytes = (count: number) => "\u{1f600}".repeat(count >> 2) + "a".repeat(count & 3);
 
 describe.each(methods)("%s", (method) => {
-  const { scope: _, ...withoutScope } = request(method, {});
-
-  test("without a scope is refused", async () => {
-    const error = await failure(server.client.call(method, withoutScope));
-    expect(error).toMatchObject({ ...invalidField, fields: ["scope"] });
-  });
-
   test.each<[string, string, Fields]>([
+    ["no scope", "scope", { scope: "missing" }],
     ["an unspecified kind of scope", "scope.kind", { scope: { kind: 0 } }],
     ["an unspecified kind of scope with an id", "scope.kind", { scope: { kind: 0, id: "a" } }],
-    ["a kind of scope that isn't known", "scope.kind", { scope: { kind: 9, id: "a" } }],
-    ["a negative kind of scope", "scope.kind", { scope: { kind: -1, id: "a" } }],
-    ["the largest kind of scope", "scope.kind", { scope: { kind: 0x7fffffff, id: "a" } }],
+    [
+      "a kind of scope that isn't known",
+      "scope.kind",
+      { scope: { kind: 9 as ScopeKind, id: "a" } },
+    ],
+    ["a negative kind of scope", "scope.kind", { scope: { kind: -1 as ScopeKind, id: "a" } }],
+    [
+      "the largest kind of scope",
+      "scope.kind",
+      { scope: { kind: 0x7fffffff as ScopeKind, id: "a" } },
+    ],
     ["the instance scope with an id", "scope.id", { scope: { ...instance, id: "a" } }],
     ["another scope without an id", "scope.id", { scope: { kind: ScopeKind.RUN } }],
     ["U+0000 in the scope's id", "scope.id", { scope: run("a\0b") }],
@@ -88,7 +90,7 @@ describe.each(methods)("%s", (method) => {
     ["scope.id", 256, (id) => ({ scope: run(id) })],
     ["namespace", 256, (namespace) => ({ namespace })],
   ])("takes a %s of %d bytes, and not of one more", async (field, limit, withText) => {
-    await server.client.call(method, request(method, withText(bytes(limit))));
+    await call(method, withText(bytes(limit)));
     const error = await refusal(method, withText(bytes(limit + 1)));
     expect(error).toMatchObject(tooLarge(field, limit + 1, limit));
   });
@@ -104,7 +106,7 @@ describe.each(["get", "set", "delete"] as const)("%s", (method) => {
   });
 
   test("takes a key of 1024 bytes, and not of one more", async () => {
-    await server.client.call(method, request(method, { key: bytes(1024) }));
+    await call(method, { key: bytes(1024) });
     const error = await refusal(method, { key: bytes(1025) });
     expect(error).toMatchObject(tooLarge("key", 1025, 1024));
   });

@@ -1,7 +1,7 @@
 import { chmod, mkdir, readdir, realpath } from "node:fs/promises";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
-import { errorCode } from "./embedded-error.ts";
+import { EmbeddedError, errorCode } from "./embedded-error.ts";
 
 /**
  * Where the embedded server keeps its data when nobody says: per system for root, per user for
@@ -34,16 +34,38 @@ export function defaultDataDir(): string {
 export async function makeDataDir(dataDir: string): Promise<string> {
   const path = resolve(dataDir);
   const mode = process.geteuid?.() === 0 ? 0o711 : 0o700;
-  const first = await mkdir(path, { recursive: true, mode });
-  // Again, because mkdir's mode is cut by the umask.
-  if (first !== undefined) for (const made of pathsBetween(first, path)) await chmod(made, mode);
+  for (const made of await makeWithParents(path, mode)) {
+    // Again, because mkdir's mode is cut by the umask.
+    await chmod(made, mode);
+  }
   return realpath(path);
 }
 
-function pathsBetween(first: string, last: string): string[] {
-  return last === first || dirname(last) === last
-    ? [last]
-    : [...pathsBetween(first, dirname(last)), last];
+/**
+ * Makes a directory and the parents it lacks, and returns those it made. Not by mkdir's `recursive`,
+ * which never returns where a file system says ENOENT to every new name (/proc; Node 20 to 24).
+ */
+async function makeWithParents(path: string, mode: number): Promise<string[]> {
+  const made = await makeOne(path, mode);
+  if (made !== "no parent") return made;
+  const parents = dirname(path) === path ? [] : await makeWithParents(dirname(path), mode);
+  const again = await makeOne(path, mode);
+  if (again !== "no parent") return [...parents, ...again];
+  throw new EmbeddedError("data_dir_unusable", `can't make the data directory ${path}`, {
+    hint: "choose a directory that the sidecar may write, or set DATABASE_URL",
+  });
+}
+
+async function makeOne(path: string, mode: number): Promise<string[] | "no parent"> {
+  try {
+    await mkdir(path, { mode });
+    return [path];
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return "no parent";
+    // Something of that name is there; whether it's a directory shows when it's used.
+    if (errorCode(error) === "EEXIST") return [];
+    throw error;
+  }
 }
 
 /** A cluster found in a data directory. */
