@@ -130,7 +130,7 @@ test("no bytes, well-formed or not, get another answer than a reply or INVALID_A
       const unexpected = (await Promise.all(answers)).filter((answer) => !expected.has(answer));
       expect(unexpected).toEqual([]);
     }),
-    { numRuns: 40 },
+    { numRuns: 25 },
   );
   await server.client.call("set", { ...name, valueJson: "1" });
 });

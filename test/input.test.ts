@@ -19,6 +19,7 @@ afterAll(async () => {
 
 const instance = { kind: ScopeKind.INSTANCE };
 const run = (id: string) => ({ kind: ScopeKind.RUN, id });
+const ofKind = (kind: number) => ({ kind: kind as ScopeKind, id: "a" });
 
 /** Every RPC that names a place. */
 const methods = ["get", "set", "delete", "list"] as const;
@@ -63,19 +64,10 @@ const bytes = (count: number) => "\u{1f600}".repeat(count >> 2) + "a".repeat(cou
 describe.each(methods)("%s", (method) => {
   test.each<[string, string, Fields]>([
     ["no scope", "scope", { scope: "missing" }],
-    ["an unspecified kind of scope", "scope.kind", { scope: { kind: 0 } }],
-    ["an unspecified kind of scope with an id", "scope.kind", { scope: { kind: 0, id: "a" } }],
-    [
-      "a kind of scope that isn't known",
-      "scope.kind",
-      { scope: { kind: 9 as ScopeKind, id: "a" } },
-    ],
-    ["a negative kind of scope", "scope.kind", { scope: { kind: -1 as ScopeKind, id: "a" } }],
-    [
-      "the largest kind of scope",
-      "scope.kind",
-      { scope: { kind: 0x7fffffff as ScopeKind, id: "a" } },
-    ],
+    ["an unspecified kind of scope", "scope.kind", { scope: ofKind(0) }],
+    ["a kind of scope that isn't known", "scope.kind", { scope: ofKind(9) }],
+    ["a negative kind of scope", "scope.kind", { scope: ofKind(-1) }],
+    ["the largest kind of scope", "scope.kind", { scope: ofKind(0x7fffffff) }],
     ["the instance scope with an id", "scope.id", { scope: { ...instance, id: "a" } }],
     ["another scope without an id", "scope.id", { scope: { kind: ScopeKind.RUN } }],
     ["U+0000 in the scope's id", "scope.id", { scope: run("a\0b") }],

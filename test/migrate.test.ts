@@ -1,0 +1,107 @@
+import { readdirSync } from "node:fs";
+import { expect, test } from "vitest";
+import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { createLog } from "../src/log.ts";
+import { checkSchema, migrate } from "../src/postgres/migrate.ts";
+import { startSidecar } from "../src/server.ts";
+import { testDatabase } from "./support/database.ts";
+import { configFor, testSidecar } from "./support/sidecar.ts";
+
+const empty = "template0";
+
+test("twenty sidecars starting at once on an empty database all come up", async () => {
+  await using database = await testDatabase(empty);
+  const starts = Array.from({ length: 20 }, () => migrate(database.connection, "plugin_sidecar"));
+  const ran = await Promise.all(starts);
+  const files = readdirSync("migrations").filter((file) => file.endsWith(".sql"));
+  expect(ran.flat().toSorted()).toEqual(files.map((file) => file.replace(".sql", "")).toSorted());
+
+  await database.addPlugin("demo");
+  const config = configFor(database.url, ["demo"]);
+  const sidecars = await Promise.all(
+    Array.from({ length: 20 }, () =>
+      startSidecar({ ...config, poolSize: 2 }, createLog("silent"), new AbortController().signal),
+    ),
+  );
+  expect(sidecars).toHaveLength(20);
+  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
+});
+
+test("the tables have the columns, types and constraints that the host's schema gives them", async () => {
+  await using database = await testDatabase();
+  const columns = await database.query<Record<string, string>>(
+    `select column_name, data_type, is_nullable, column_default from information_schema.columns
+      where table_schema = 'plugin_sidecar' and table_name = 'plugin_state' order by ordinal_position`,
+  );
+  expect(columns.slice(0, 8).map((column) => Object.values(column))).toEqual([
+    ["id", "uuid", "NO", "gen_random_uuid()"],
+    ["plugin_id", "uuid", "NO", null],
+    ["scope_kind", "text", "NO", null],
+    ["scope_id", "text", "YES", null],
+    ["namespace", "text", "NO", "'default'::text"],
+    ["state_key", "text", "NO", null],
+    ["value_json", "jsonb", "NO", null],
+    ["updated_at", "timestamp with time zone", "NO", "now()"],
+  ]);
+  const constraints = await database.query<{ name: string; definition: string }>(
+    `select conname as name, pg_get_constraintdef(oid) as definition from pg_constraint
+      where conrelid = 'plugin_sidecar.plugin_state'::regclass and contype in ('u', 'f', 'p') order by 1`,
+  );
+  expect(constraints).toEqual([
+    { name: "plugin_state_pkey", definition: "PRIMARY KEY (id)" },
+    {
+      name: "plugin_state_plugin_id_plugins_id_fk",
+      definition: "FOREIGN KEY (plugin_id) REFERENCES plugin_sidecar.plugins(id) ON DELETE CASCADE",
+    },
+    {
+      name: "plugin_state_unique_entry_idx",
+      definition:
+        "UNIQUE NULLS NOT DISTINCT (plugin_id, scope_kind, scope_id, namespace, state_key)",
+    },
+  ]);
+  const indexes = await database.query<{ name: string }>(
+    `select indexrelid::regclass::text as name from pg_index
+      where indrelid = 'plugin_sidecar.plugin_state'::regclass order by 1`,
+  );
+  expect(indexes.map(({ name }) => name)).toContain("plugin_sidecar.plugin_state_plugin_scope_idx");
+});
+
+test("migrating a migrated database runs nothing", async () => {
+  await using database = await testDatabase();
+  expect(await migrate(database.connection, "plugin_sidecar")).toEqual([]);
+});
+
+test("a migrated database passes the check, an empty one is refused as too old", async () => {
+  await using migrated = await testDatabase();
+  await using bare = await testDatabase(empty);
+  await expect(checkSchema(migrated.connection, "plugin_sidecar")).resolves.toBeUndefined();
+  await expect(checkSchema(bare.connection, "plugin_sidecar")).rejects.toMatchObject({
+    reason: "SCHEMA_TOO_OLD",
+  });
+});
+
+test("a database that a newer release has migrated is refused, whether or not to migrate", async () => {
+  await using database = await testDatabase();
+  await database.query(
+    "insert into plugin_sidecar.migrations (name, run_on) values ('9999_from-the-future', now())",
+  );
+  const newer = { reason: "SCHEMA_TOO_NEW" };
+  await expect(migrate(database.connection, "plugin_sidecar")).rejects.toMatchObject(newer);
+  await expect(checkSchema(database.connection, "plugin_sidecar")).rejects.toMatchObject(newer);
+});
+
+test("deleting a plugin deletes its state and its counter", async () => {
+  await using database = await testDatabase();
+  await using server = await testSidecar(database);
+  await server.client.call("set", {
+    scope: { kind: ScopeKind.INSTANCE },
+    key: "k",
+    valueJson: "1",
+  });
+  await database.query("delete from plugin_sidecar.plugins");
+  const [left] = await database.query<{ n: number }>(
+    `select (select count(*) from plugin_sidecar.plugin_state)::int
+          + (select count(*) from plugin_sidecar.plugin_revisions)::int as n`,
+  );
+  expect(left).toEqual({ n: 0 });
+});

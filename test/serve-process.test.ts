@@ -1,0 +1,146 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { createInterface } from "node:readline";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { withClient } from "../src/postgres/connection.ts";
+import { TestClient } from "./support/client.ts";
+import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { healthOf } from "./support/health.ts";
+
+let database: TestDatabase;
+const children: ChildProcess[] = [];
+
+beforeEach(async () => {
+  database = await testDatabase();
+  await database.addPlugin("demo");
+});
+
+afterEach(async () => {
+  for (const child of children.splice(0)) {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    }
+  }
+  await database[Symbol.asyncDispose]();
+});
+
+interface Ready {
+  readonly event: string;
+  readonly pid: number;
+  readonly bindings: { plugin: string; pluginId: string; address: string }[];
+}
+
+/** The real command on the test's database, ready. */
+async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: Ready }> {
+  const args = ["dist/main.js", "serve", "--plugin", "demo", "--listen", "127.0.0.1:0", ...flags];
+  const child = spawn(process.execPath, args, {
+    stdio: ["ignore", "pipe", "ignore"],
+    env: { ...process.env, DATABASE_URL: database.url },
+  });
+  children.push(child);
+  const [line] = await once(createInterface({ input: child.stdout! }), "line");
+  return { child, ready: JSON.parse(line) };
+}
+
+const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
+
+test("one ready line says who serves which plugin where", async () => {
+  const { child, ready } = await serve();
+  expect(ready).toMatchObject({ event: "ready", pid: child.pid });
+  expect(ready.bindings).toEqual([
+    {
+      plugin: "demo",
+      pluginId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+      address: expect.stringMatching(/^127\.0\.0\.1:\d+$/),
+    },
+  ]);
+  expect(await healthOf(ready.bindings[0]!.address, "pluginstate.v1.PluginStateService")).toBe(
+    "SERVING",
+  );
+});
+
+test("SIGTERM lets a call in flight finish and exits 0", async () => {
+  const { child, ready } = await serve();
+  using client = new TestClient(ready.bindings[0]!.address);
+  await client.call("set", { ...name, valueJson: "0" });
+
+  const exit = once(child, "exit");
+  await withClient(database.connection, async (blocker) => {
+    // Holds the plugin's counter, so that the write stays in flight.
+    await blocker.query("begin");
+    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
+    const inFlight = client.call("set", { ...name, valueJson: "1" });
+    await expect.poll(() => waitingWrites()).toBe(1);
+    child.kill("SIGTERM");
+    using newcomer = new TestClient(ready.bindings[0]!.address);
+    await expect
+      .poll(() =>
+        newcomer.call("get", name, { deadlineMs: 500 }).then(
+          () => "ok",
+          () => "refused",
+        ),
+      )
+      .toBe("refused");
+    await blocker.query("rollback");
+    expect(await inFlight).toMatchObject({ created: false, revision: 2n });
+  });
+  expect(await exit).toEqual([0, null]);
+});
+
+test("a drain that takes too long is cut short by its timeout", async () => {
+  const { child, ready } = await serve(
+    "--drain-timeout-ms",
+    "300",
+    "--database-timeout-ms",
+    "1000",
+  );
+  using client = new TestClient(ready.bindings[0]!.address);
+  await client.call("set", { ...name, valueJson: "0" });
+  const exit = once(child, "exit");
+  await withClient(database.connection, async (blocker) => {
+    await blocker.query("begin");
+    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
+    const inFlight = client
+      .call("set", { ...name, valueJson: "1" })
+      .catch((error) => error.codeName);
+    await expect.poll(() => waitingWrites()).toBe(1);
+    child.kill("SIGTERM");
+    expect(await inFlight).toBe("UNAVAILABLE");
+    expect(await exit).toEqual([0, null]);
+  });
+});
+
+test("what was acknowledged before a kill -9 is there for the next sidecar", async () => {
+  const { child, ready } = await serve();
+  using client = new TestClient(ready.bindings[0]!.address);
+  const acknowledged: number[] = [];
+  const writers = Array.from({ length: 8 }, async (_, writer) => {
+    for (let n = 0; ; n++) {
+      const key = `${writer}/${n}`;
+      await client.call("set", { scope: name.scope, key, valueJson: `${n}` });
+      acknowledged[writer] = n;
+    }
+  });
+  await expect
+    .poll(() => Math.min(...acknowledged, acknowledged.length === 8 ? 99 : 0))
+    .toBeGreaterThan(5);
+  child.kill("SIGKILL");
+  await Promise.allSettled(writers);
+
+  const second = await serve();
+  using reader = new TestClient(second.ready.bindings[0]!.address);
+  for (const [writer, last] of acknowledged.entries()) {
+    const { entry } = await reader.call("get", { scope: name.scope, key: `${writer}/${last}` });
+    expect(entry?.valueJson).toBe(`${last}`);
+  }
+});
+
+async function waitingWrites(): Promise<number> {
+  const [row] = await database.query<{ n: number }>(
+    `select count(*)::int as n from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock' and query like '%write_entries%'`,
+  );
+  return row!.n;
+}
