@@ -200,6 +200,7 @@ describe("what JSON allows and jsonb does not", () => {
     ["zero scaled up", "0e5", undefined],
     ["zero scaled up past any number", "0.00e1073741822", undefined],
     ["zero scaled up past any exponent", "0e1073741823", "number at 0"],
+    ["zero scaled up much further", `0e${nines(400)}`, "number at 0"],
     ["zero scaled down to the last place", "0e-16383", undefined],
     ["zero scaled down too far", "0.0e-20000", "number at 0"],
     ["an exponent past 2^32", "1e4294967297", "number at 0"],

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# A client in another language against a real sidecar: check-client.sh grpcurl|python|python-example|go
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+
+clients=$CI_ROOT/test/clients
+case $1 in
+  grpcurl)
+    need_grpcurl
+    check=$clients/grpcurl/check.sh
+    ;;
+  python | python-example)
+    need_python python -r "$clients/python/requirements.txt"
+    export PYTHON=$CI_WORK/python/bin/python
+    check=$clients/python/check${1#python}.sh
+    ;;
+  go)
+    need_go_stub_generators
+    check=$clients/go/check.sh
+    ;;
+esac
+cd "$CI_ROOT"
+node scripts/ci/with-sidecar.js -- "$check"

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# What the README tells a newcomer, in a fresh clone: `npm ci && npm start`, and `npm cit`.
+#   check-clone.sh nobody|root plain|ignore-scripts|run-scripts
+# nobody has a home that is new; root clones into its own home, where other accounts can't look.
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+user=$1 scripts=$2
+
+require_root "checking as $user"
+need_grpcurl
+if [[ $user == root ]]; then
+  directory=$(mktemp -d "$(getent passwd root | cut -d: -f6)/plugin-state-ci.XXXXXX")
+  run() { "$@"; }
+  # Root's own default is the machine's.
+  data=()
+else
+  directory=$(mktemp -d "$CI_WORK/clone-$user.XXXXXX")
+  run() { as_nobody "$@"; }
+  data=(--default-data-dir)
+fi
+trap 'rm -rf "$directory"' EXIT
+clone "$directory/project"
+chown -R "$user" "$directory"
+cd "$directory/project"
+
+case $scripts in
+  # npm 11 runs the install scripts that package.json allows.
+  plain) run npm cit ;;
+  ignore-scripts) run npm ci --ignore-scripts ;;
+  # npm 10 runs them all.
+  run-scripts) run npx --yes npm@10 ci ;;
+esac
+
+# npm alone gets a SIGTERM from a program; all processes of a terminal get its Ctrl-C.
+for stop in "--signal SIGTERM" "--signal SIGINT --group"; do
+  say "npm start, $stop"
+  # shellcheck disable=SC2086
+  run node scripts/ci/with-sidecar.js --start "npm start" "${data[@]}" $stop -- \
+    test/clients/grpcurl/check.sh
+done
+changes=$(git status --porcelain)
+[[ -z $changes ]] || die "the commands changed the clone: $changes"

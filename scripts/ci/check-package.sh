@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# What `npm pack` makes holds what a user needs and no more, and works where it's installed.
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+
+allowed='^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/.*\.js|migrations/[^/]*\.sql|proto/.*\.proto|docs/(configuration|errors)\.md)$'
+
+need_clone
+need_grpcurl
+directory=$(mktemp -d "$CI_WORK/package.XXXXXX")
+chmod 0755 "$directory"
+cd "$CI_WORK/clone"
+tarball=$directory/$(npm pack --silent --pack-destination "$directory")
+
+say "contents"
+tar -tzf "$tarball" | sed 's#^package/##' | sort >"$directory/files"
+cat "$directory/files"
+unwanted=$(grep -vE "$allowed" "$directory/files" || true)
+[[ -z $unwanted ]] || die "the package has what it shouldn't:" "$unwanted"
+missing=$({
+  printf '%s\n' package.json README.md LICENSE CHANGELOG.md docs/configuration.md docs/errors.md
+  git ls-files 'migrations/*.sql' 'proto/*.proto'
+  git ls-files 'src/*.ts' | sed 's#^src/\(.*\)\.ts$#dist/\1.js#'
+} | sort | comm -23 - "$directory/files")
+[[ -z $missing ]] || die "the package lacks:" "$missing"
+
+say "installed in an empty project"
+mkdir "$directory/project"
+cd "$directory/project"
+npm init --yes --silent >/dev/null
+npm install --omit=dev "$tarball"
+npm ls --omit=dev
+npx --no-install plugin-state version
+npx --no-install plugin-state --help >/dev/null
+node -e '
+  const { createRequire } = require("node:module");
+  const from = createRequire(process.cwd() + "/");
+  for (const path of ["package.json", "proto/pluginstate/v1/entry.proto"])
+    from.resolve("plugin-state-sidecar/" + path);
+'
+cp "$CI_ROOT/scripts/ci/with-sidecar.js" with-sidecar.mjs
+node with-sidecar.mjs --start "node_modules/.bin/plugin-state serve" -- \
+  "$CI_ROOT/test/clients/grpcurl/check.sh"
