@@ -98,6 +98,29 @@ create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
 language sql immutable
 return case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end;
 
+-- The slow way of value_text, for values that may be too large.
+create function plugin_sidecar.large_value_text(p_value jsonb) returns text
+language plpgsql immutable as $$
+declare
+  v_text text := p_value::text;
+begin
+  if octet_length(v_text) > 64 * 1024 * 1024 then
+    raise exception 'the value is too large to be read' using errcode = 'program_limit_exceeded';
+  end if;
+  return v_text;
+end $$;
+
+-- A value as JSON text.
+--
+-- Refuses one whose text is larger than 64 MiB: another program may have stored it, or written
+-- 1e131071 five hundred times, and a text of 512 MiB ends the process of a Node client. A value
+-- stored uncompressed in 8 kB can't grow so large, and isn't asked. Neither question reads the value.
+create function plugin_sidecar.value_text(p_value jsonb) returns text
+language sql immutable
+return case when pg_column_compression(p_value) is null and pg_column_size(p_value) <= 8192
+            then p_value::text
+            else plugin_sidecar.large_value_text(p_value) end;
+
 -- Reads single entries of one plugin, all in one snapshot.
 --
 -- Answers one row for each entry asked for, with ord its place in the arrays from 1, and the
@@ -117,7 +140,7 @@ begin
   -- A caller alone: the general plan takes twice as long to start as these do altogether.
   if cardinality(p_key) = 1 and p_id[1] is null then
     return query
-    select 1, e.value_json::text, e.revision,
+    select 1, plugin_sidecar.value_text(e.value_json), e.revision,
            plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
            plugin_sidecar.microseconds(e.updated_at), r.revision
       from plugin_sidecar.plugin_revisions r
@@ -131,7 +154,7 @@ begin
      where r.plugin_id = p_plugin;
   elsif cardinality(p_key) = 1 then
     return query
-    select 1, e.value_json::text, e.revision,
+    select 1, plugin_sidecar.value_text(e.value_json), e.revision,
            plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
            plugin_sidecar.microseconds(e.updated_at), r.revision
       from plugin_sidecar.plugin_revisions r
@@ -145,7 +168,7 @@ begin
      where r.plugin_id = p_plugin;
   else
     return query
-    select w.ord::int, e.value_json::text, e.revision,
+    select w.ord::int, plugin_sidecar.value_text(e.value_json), e.revision,
            plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
            plugin_sidecar.microseconds(e.updated_at), r.revision
       from plugin_sidecar.plugin_revisions r
@@ -207,7 +230,7 @@ begin
       case when p_reverse then 'desc' end)
     using p_keys_only, p_plugin, p_kind, p_id, p_namespace, p_from, p_inclusive, p_before, p_limit
   loop
-    value := v_entry.value_json::text;
+    value := plugin_sidecar.value_text(v_entry.value_json);
     v_bytes := v_bytes + coalesce(octet_length(p_id), 0) + octet_length(p_namespace)
                        + octet_length(v_entry.state_key) + coalesce(octet_length(value), 0);
     if v_count >= p_limit or (v_count > 0 and v_bytes > p_max_bytes) then
@@ -231,5 +254,7 @@ end $$;
 
 drop function plugin_sidecar.list_entries(uuid, text, text, text, text, boolean, text, boolean, boolean, int, int);
 drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[]);
+drop function plugin_sidecar.value_text(jsonb);
+drop function plugin_sidecar.large_value_text(jsonb);
 drop function plugin_sidecar.microseconds(timestamptz);
 drop function plugin_sidecar.write_entries(uuid, int[], boolean[], text[], text[], text[], text[], jsonb);

@@ -17,12 +17,12 @@ tar -tzf "$tarball" | sed 's#^package/##' | sort >"$directory/files"
 cat "$directory/files"
 unwanted=$(grep -vE "$allowed" "$directory/files" || true)
 [[ -z $unwanted ]] || die "the package has what it shouldn't:" "$unwanted"
-missing=$({
+lacking=$({
   printf '%s\n' package.json README.md LICENSE CHANGELOG.md docs/configuration.md docs/errors.md
   git ls-files 'migrations/*.sql' 'proto/*.proto'
   git ls-files 'src/*.ts' | sed 's#^src/\(.*\)\.ts$#dist/\1.js#'
 } | sort | comm -23 - "$directory/files")
-[[ -z $missing ]] || die "the package lacks:" "$missing"
+[[ -z $lacking ]] || die "the package lacks:" "$lacking"
 
 say "installed in an empty project"
 mkdir "$directory/project"

@@ -20,6 +20,6 @@ absent "a path of a build machine" '(^|[^A-Za-z0-9_.~-])/(wor[k]|hom[e]/[a-z]|Us
 # Comments and tests speak of a project in root's home.
 absent "a path in root's home" '(^|[^A-Za-z0-9_.~-])/roo[t]/' ':!src/embedded' ':!test' ':!docs'
 absent "a package registry" 'npm[j]s\.(org|com)|yarn[p]kg\.com|py[p]i\.(org|python)|python[h]osted|(proxy|sum)\.go[l]ang|goproxy\.[a-z]|cr[a]tes\.io|maven\.(org|apache)|deb\.de[b]ian'
-absent "a private network's address" '(^|[^0-9.])(10\.[0-9]+|192\.16[8]|172\.(1[6-9]|2[0-9]|3[01]))\.[0-9]+\.[0-9]+'
+absent "a private network's address" '(^|[^0-9.])(10\.[0-9]+|192\.16[8]|172\.(1[6-9]|2[0-9]|3[01]))\.[0-9]+\.[0-9]+' ':!test'
 absent "where a package was fetched from" '"resolve[d]":' package-lock.json
 exit "$failed"

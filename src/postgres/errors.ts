@@ -4,7 +4,9 @@ import {
   InvalidValue,
   OutcomeUnknown,
   PluginNotRegistered,
+  TooLargeToRead,
 } from "../state/errors.ts";
+import { maxReadableValueBytes } from "../state/limits.ts";
 
 /**
  * The one place where PostgreSQL's error codes (SQLSTATE) become what they mean to the domain.
@@ -46,6 +48,7 @@ const unavailableClasses: ReadonlySet<string> = new Set([
 ]);
 
 const foreignKeyViolation = "23503";
+const programLimitExceeded = "54000";
 
 /** Whether the statement was undone because of another transaction, and may be sent again as it is. */
 export function isConflict(error: unknown): boolean {
@@ -67,6 +70,9 @@ export function unavailable(cause: unknown): DatabaseUnavailable {
 
 /** What a failed read means. */
 export function readError(error: unknown, plugin: string): unknown {
+  if (sqlState(error) === programLimitExceeded) {
+    return new TooLargeToRead(maxReadableValueBytes);
+  }
   return isConnectionLost(error) ? unavailable(error) : statementError(error, plugin);
 }
 

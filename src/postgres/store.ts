@@ -1,5 +1,5 @@
 import type { Entry, EntryName, Revision } from "../state/entry.ts";
-import { InvalidValue, PluginNotRegistered } from "../state/errors.ts";
+import { InvalidValue, PluginNotRegistered, TooLargeToRead } from "../state/errors.ts";
 import type { ListEntries, Write, WriteOutcome } from "../state/requests.ts";
 import type { At, Store } from "../state/store.ts";
 import { pause } from "./backoff.ts";
@@ -44,12 +44,8 @@ export class PostgresStore implements Store {
 
   constructor(options: StoreOptions) {
     this.#options = options;
-    this.#reads = new Lane(
-      (names) => this.#read(names),
-      () => false,
-      options.reads,
-    );
-    this.#writes = new Lane((writes) => this.#apply(writes), isRefusedValue, options.writes);
+    this.#reads = new Lane((names) => this.#read(names), isOneCallsFault, options.reads);
+    this.#writes = new Lane((writes) => this.#apply(writes), isOneCallsFault, options.writes);
   }
 
   get(name: EntryName, signal: AbortSignal): Promise<At & { readonly entry: Entry | undefined }> {
@@ -155,8 +151,8 @@ export class PostgresStore implements Store {
   }
 }
 
-function isRefusedValue(error: unknown): boolean {
-  return error instanceof InvalidValue;
+function isOneCallsFault(error: unknown): boolean {
+  return error instanceof InvalidValue || error instanceof TooLargeToRead;
 }
 
 function nameColumns(names: readonly EntryName[]): unknown[] {

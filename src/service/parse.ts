@@ -125,7 +125,7 @@ function parseValue(text: string, maxBytes: number): string {
   if (bytes > maxBytes) {
     throw new TooLarge("value_json", bytes, maxBytes);
   }
-  const fault = findJsonFault(text, maxValueDepth);
+  const fault = findJsonFault(text, maxValueDepth, maxBytes);
   if (fault !== undefined) {
     throw new InvalidValue("value_json", fault.message, fault.offset);
   }

@@ -19,6 +19,7 @@ import {
   PluginNotRegistered,
   ShuttingDown,
   TooLarge,
+  TooLargeToRead,
 } from "../state/errors.ts";
 
 /** `ErrorInfo.domain` of every error. */
@@ -69,6 +70,10 @@ function failureOfState(error: unknown): Failure {
     const metadata = { plugin: error.plugin };
     const reason = ErrorReason.PLUGIN_NOT_REGISTERED;
     return { code: Code.FAILED_PRECONDITION, reason, message, metadata };
+  }
+  if (error instanceof TooLargeToRead) {
+    const metadata = { limit: String(error.limit) };
+    return { code: Code.RESOURCE_EXHAUSTED, reason: ErrorReason.TOO_LARGE, message, metadata };
   }
   if (error instanceof DatabaseUnavailable) {
     const reason = ErrorReason.DATABASE_UNAVAILABLE;

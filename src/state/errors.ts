@@ -53,6 +53,17 @@ export class TooLarge extends StateError {
   }
 }
 
+/** A stored value, written by another program, is larger than the sidecar reads. */
+export class TooLargeToRead extends StateError {
+  /** Bytes a value's text may have. */
+  readonly limit: number;
+
+  constructor(limit: number) {
+    super(`a value is larger than the ${limit} bytes that are read`);
+    this.limit = limit;
+  }
+}
+
 /** The plugin isn't, or is no longer, in the host's registry. */
 export class PluginNotRegistered extends StateError {
   /** The plugin's id or key, as the binding names it. */

@@ -16,8 +16,14 @@ export const maxNamespaceBytes = 256;
 export const defaultMaxValueBytes = 4 * 1024 * 1024;
 
 /**
- * Levels of arrays and objects in a value. PostgreSQL's own parser gives up at several thousand,
- * depending on its stack; many clients' parsers do at 1,000.
+ * Bytes of UTF-8 in a value that is read. Larger than any that can be set; migrations/0003 has the
+ * same number.
+ */
+export const maxReadableValueBytes = 64 * 1024 * 1024;
+
+/**
+ * Levels of arrays and objects in a value. PostgreSQL's own parser gives up at 13,000 (15) or 16,000
+ * (18) with its default stack; many clients' parsers do at 1,000.
  */
 export const maxValueDepth = 1000;
 

@@ -47,8 +47,8 @@ export const ErrorReason = {
 
   /**
    * INVALID_ARGUMENT {size, limit}, in bytes. A key, scope id, namespace, value or message is too
-   * large. (A message too large to be read at all is RESOURCE_EXHAUSTED with this reason, without
-   * size.)
+   * large. RESOURCE_EXHAUSTED with the same reason, without size: the message is so large that it
+   * wasn't read, or {limit} a value that another program stored is.
    *
    * @generated from enum value: ERROR_REASON_TOO_LARGE = 3;
    */

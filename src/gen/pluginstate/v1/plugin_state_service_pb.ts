@@ -111,7 +111,8 @@ export type SetRequest = Message<"pluginstate.v1.SetRequest"> & {
    * string is `""`. Kept as jsonb keeps it: numbers of up to 131,072 digits before and 16,383
    * after the point exactly, but not the order of object keys, nor duplicate ones. Refused with
    * INVALID_VALUE: text that is no JSON, U+0000 and lone surrogates in strings, numbers beyond
-   * those bounds, nesting deeper than 1,000.
+   * those bounds (or so many with large exponents that writing them out takes more than the largest
+   * value), nesting deeper than 1,000.
    *
    * @generated from field: string value_json = 4;
    */
