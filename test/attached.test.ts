@@ -49,6 +49,7 @@ async function englishDatabase(onEnd: (drop: () => Promise<void>) => void) {
   );
   const url = databaseUrl(server, name);
   const pool = new pg.Pool({ connectionString: url, max: 4 });
+  pool.on("error", () => undefined);
   onEnd(async () => {
     await pool.end();
     await maintain(`drop database ${name} with (force)`);

@@ -20,6 +20,7 @@ beforeAll(async () => {
   client = sidecar.client;
   pluginId = sidecar.sidecar.bindings[0]!.pluginId;
   pool = new pg.Pool({ ...database.connection, max: 8 });
+  pool.on("error", () => undefined);
   host = foreignWriter(pool.query.bind(pool), pluginId);
 });
 
@@ -91,7 +92,7 @@ test("writes of the host and of the sidecar to the same keys all succeed, each w
   const anyKey = () => keys[Math.floor(Math.random() * keys.length)]!;
 
   await Promise.all([
-    inRows(2, 300, async (row, n) => {
+    inRows(3, 300, async (row, n) => {
       const name = named(anyKey());
       if (isHeads()) {
         await host.upsert(name, `"host ${row}-${n}"`);
@@ -101,7 +102,7 @@ test("writes of the host and of the sidecar to the same keys all succeed, each w
         foreignWrites += existed ? 1 : 0;
       }
     }),
-    inRows(10, 100, async (row, n) => {
+    inRows(10, 150, async (row, n) => {
       const name = named(anyKey());
       if (isHeads()) {
         const valueJson = `"sidecar ${row}-${n}"`;
@@ -114,7 +115,7 @@ test("writes of the host and of the sidecar to the same keys all succeed, each w
         }
       }
     }),
-    inRows(2, 100, async () => {
+    inRows(2, 150, async () => {
       const { entry } = await client.call("get", named(anyKey()));
       if (entry !== undefined) {
         seen.read(entry.revision, entry.key, entry.valueJson);

@@ -20,6 +20,7 @@ beforeAll(async () => {
   client = sidecar.client;
   pluginId = sidecar.sidecar.bindings[0]!.pluginId;
   pool = new pg.Pool(database.connection);
+  pool.on("error", () => undefined);
   host = foreignWriter(pool.query.bind(pool), pluginId);
 });
 
@@ -123,6 +124,24 @@ describe("a foreign write takes exactly one revision:", () => {
 });
 
 describe("no revision is taken", () => {
+  test("by what a transaction takes back to a savepoint", async () => {
+    const writer = await pool.connect();
+    const own = foreignWriter(writer.query.bind(writer), pluginId);
+    await writer.query("begin");
+    await own.upsert(named("a"), "1");
+    await writer.query("savepoint here");
+    await own.upsert(named("a"), "2");
+    await own.upsert(named("b"), "2");
+    await writer.query("rollback to here");
+    await own.upsert(named("c"), "3");
+    await writer.query("commit");
+    writer.release();
+    const all = await entries();
+    expect(all.map(([key, value]) => key + value)).toEqual(["a1", "c3"]);
+    expect(all.map(([, , revision]) => revision).sort()).toEqual([1, 2]);
+    expect(await revisionsTaken()).toBe(2);
+  });
+
   test("by a transaction that is rolled back", async () => {
     const writer = await pool.connect();
     await writer.query("begin");
@@ -154,6 +173,25 @@ describe("no revision is taken", () => {
     );
     expect(counters).toEqual([]);
   });
+});
+
+test("a transaction that writes for two plugins numbers each plugin's writes", async () => {
+  const id = await database.addPlugin("second");
+  const writer = await pool.connect();
+  const query = writer.query.bind(writer);
+  await writer.query("begin");
+  await foreignWriter(query, pluginId).upsert(named("a"), "1");
+  await foreignWriter(query, id).upsert(named("a"), "2");
+  await foreignWriter(query, pluginId).upsert(named("b"), "3");
+  await foreignWriter(query, id).delete(named("a"));
+  await writer.query("commit");
+  writer.release();
+  const revisions = await database.query(
+    "select revision from plugin_sidecar.plugin_revisions where plugin_id = $1",
+    [id],
+  );
+  expect(revisions).toEqual([{ revision: "2" }]);
+  expect((await entries()).map(([, , revision]) => revision).sort()).toEqual([1, 2]);
 });
 
 test("foreign writes and the sidecar's, by turns, number on without a gap", async () => {

@@ -35,6 +35,7 @@ if [[ $(git rev-parse --is-shallow-repository) == true ]]; then
 fi
 
 bases=()
+accepted=
 # Not committed yet.
 git diff --quiet HEAD -- proto || bases+=("$(git rev-parse HEAD)")
 while read -r commit accepted; do
@@ -47,7 +48,7 @@ while read -r commit accepted; do
   fi
 done < <(git log --first-parent --format='%H %(trailers:key=Proto-Break,valueonly,separator=%x3B)' -- proto)
 
-if ((${#bases[@]} == 0)); then
+if ((${#bases[@]} == 0)) && [[ -z $accepted ]]; then
   echo "no commit has an earlier proto/: nothing to compare with"
 fi
 failed=0

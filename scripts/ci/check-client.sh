@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A client in another language against a real sidecar: check-client.sh grpcurl|python|python-example|go
+# A client in another language against a real sidecar: check-client.sh grpcurl|python|python-example|go|readme
 set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
@@ -13,6 +13,12 @@ case $1 in
     need_python python -r "$clients/python/requirements.txt"
     export PYTHON=$CI_WORK/python/bin/python
     check=$clients/python/check${1#python}.sh
+    ;;
+  readme)
+    need_grpcurl
+    need_python python -r "$clients/python/requirements.txt"
+    export PYTHON=$CI_WORK/python/bin/python
+    check=$clients/readme/check.sh
     ;;
   go)
     need_go_stub_generators

@@ -24,6 +24,9 @@ lacking=$({
 } | sort | comm -23 - "$directory/files")
 [[ -z $lacking ]] || die "the package lacks:" "$lacking"
 
+say "publint"
+npx --yes publint@0.3.25 run . --strict
+
 say "installed in an empty project"
 mkdir "$directory/project"
 cd "$directory/project"

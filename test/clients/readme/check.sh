@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The README's first sessions, as they stand there: every grpcurl line, then the Python program, against
+# the fresh sidecar at PLUGIN_STATE_ADDRESS. PYTHON is an interpreter with requirements.txt installed.
+set -euo pipefail
+root=$(cd "$(dirname "$0")/../../.." && pwd)
+PATH=$(dirname "${PYTHON:-$(command -v python3)}"):$PATH
+
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+cp -R "$root/proto" "$copy/"
+cd "$copy"
+
+# blocks LANGUAGE: the content of the README's code blocks of that language.
+blocks() {
+  sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/d;p}" "$root/README.md"
+}
+
+# here: the sidecar of this check in the place of the README's.
+here() {
+  sed "s/127\.0\.0\.1:50051/$PLUGIN_STATE_ADDRESS/g"
+}
+
+# Lines that begin with $, and those that a backslash continues.
+blocks console | sed -n '/^\$ /{:more;/\\$/{N;b more};s/^\$ //p}' | here >session.sh
+blocks sh | grep -F grpc_tools.protoc >generate.sh
+blocks python | here >worker.py
+
+calls=$(grep -c '^grpcurl' session.sh)
+((calls > 3)) || { echo "only $calls grpcurl calls found in the README" >&2; exit 1; }
+bash -euxo pipefail session.sh
+bash -euxo pipefail generate.sh
+python worker.py | tee printed
+grep -q 'INVALID_ARGUMENT INVALID_VALUE' printed
+echo "$((calls + 2)) checks passed"
