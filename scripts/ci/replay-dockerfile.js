@@ -57,7 +57,7 @@ function readInstructions() {
 
 /** Copies the repository's files that .dockerignore lets through. */
 function fillContext() {
-  const rules = readFileSync(".dockerignore", "utf8").split("\n").filter(Boolean);
+  const rules = readFileSync(".dockerignore", "utf8").split("\n").filter(isRule);
   const files = execSync("git ls-files -z", { encoding: "utf8" }).split("\0").filter(Boolean);
   for (const file of files.filter((name) => isLetThrough(name, rules))) {
     console.log(`context: ${file}`);
@@ -72,7 +72,11 @@ function isLetThrough(file, rules) {
     if (/[*?[]/.test(path) && path !== "*") throw new Error(`don't know the rule ${rule}`);
     return path === "*" || file === path || file.startsWith(`${path}/`);
   };
-  return rules.filter((rule) => !rule.startsWith("#")).findLast(fits)?.startsWith("!") ?? true;
+  return rules.findLast(fits)?.startsWith("!") ?? true;
+}
+
+function isRule(line) {
+  return line !== "" && !line.startsWith("#");
 }
 
 function copy(words) {
