@@ -12,71 +12,79 @@ create table plugin_sidecar.plugin_revisions (
   revision  bigint not null default 0
 ) with (fillfactor = 20);
 
--- Numbers the writes of everybody else (the host's plain SQL) on plugin_state.
+-- Numbers the writes of everybody else (the host's plain SQL) on plugin_state, when their transaction
+-- commits.
 --
--- Lock order is entry, then counter, for each of insert, update and delete: an update or delete has
--- locked its row before a trigger runs, so an upsert must not take the counter first, or two
--- hosts would deadlock on one key where they didn't without the sidecar.
--- An upsert of an existing entry comes here twice, as an insert and then as an update. Only the
--- update takes a number.
-create function plugin_sidecar.number_foreign_write() returns trigger
-language plpgsql as $$
+-- Deferred, because the counter must be the last thing a foreign transaction locks: whoever holds it
+-- then waits for no entry, so the sidecar adds no deadlock to those the writers have among
+-- themselves. (A trigger before or after the row would take the counter between two entries.)
+--
+-- The numbers of a transaction are taken in one go: a counter row that is updated for each of n rows
+-- in one transaction leaves n versions to walk over (20,000 rows: 17 s instead of 1.6 s). So every
+-- write is first counted, in a setting that lasts as long as its (sub)transaction.
+--
+-- Security definer: the host's role has no rights on the sidecar's schema, and needs none.
+create function plugin_sidecar.count_foreign_write() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v_plugin uuid := case when tg_op = 'DELETE' then old.plugin_id else new.plugin_id end;
+  v_waiting text := 'plugin_sidecar.waiting_' || replace(v_plugin::text, '-', '');
 begin
-  if tg_op = 'DELETE' then
-    -- No row when the plugin itself is being deleted: then there is nothing left to number.
-    update plugin_sidecar.plugin_revisions set revision = revision + 1
-     where plugin_id = old.plugin_id;
-    return old;
-  end if;
-  if tg_op = 'INSERT' then
-    if plugin_sidecar.lock_entry(new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key) then
-      return new;
-    end if;
-    insert into plugin_sidecar.plugin_revisions (plugin_id)
-      select p.id from state_schema.plugins p where p.id = new.plugin_id
-      on conflict do nothing;
-    perform from plugin_sidecar.plugin_revisions r where r.plugin_id = new.plugin_id for update;
-    -- Somebody may have inserted it while this waited for the counter.
-    if plugin_sidecar.lock_entry(new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key) then
-      return new;
-    end if;
-  end if;
-  update plugin_sidecar.plugin_revisions set revision = revision + 1
-   where plugin_id = new.plugin_id
-   returning revision into new.revision;
-  -- No counter: the plugin isn't registered, and the foreign key says so at the end of the statement.
-  new.revision := coalesce(new.revision, 0);
-  return new;
+  perform set_config(v_waiting,
+    (coalesce(nullif(current_setting(v_waiting, true), '')::bigint, 0) + 1)::text, true);
+  return null;
 end $$;
 
--- Locks an entry until the end of the transaction; false when there is none.
--- Why the key is asked for as a range, in order: see 0003.
-create function plugin_sidecar.lock_entry(
-  p_plugin uuid, p_kind text, p_id text, p_namespace text, p_key text) returns boolean
-language plpgsql
-set enable_seqscan = off
-set enable_sort = off
+-- A plugin that is being deleted has no counter any more: there is nothing left to number.
+create function plugin_sidecar.number_foreign_write() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+-- What it writes itself isn't to be numbered.
+set plugin_sidecar.writer = 'sidecar'
 as $$
+declare
+  v_plugin uuid := case when tg_op = 'DELETE' then old.plugin_id else new.plugin_id end;
+  v_suffix text := replace(v_plugin::text, '-', '');
+  v_waiting bigint := current_setting('plugin_sidecar.waiting_' || v_suffix)::bigint;
+  v_next bigint := nullif(current_setting('plugin_sidecar.next_' || v_suffix, true), '')::bigint;
+  v_last bigint := nullif(current_setting('plugin_sidecar.last_' || v_suffix, true), '')::bigint;
 begin
-  if p_id is null then
-    perform from state_schema.plugin_state s
-      where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id is null
-        and s.namespace = p_namespace and s.state_key >= p_key and s.state_key <= p_key
-      order by s.scope_id, s.state_key limit 1
-      for no key update;
-  else
-    perform from state_schema.plugin_state s
-      where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id = p_id
-        and s.namespace = p_namespace and s.state_key >= p_key and s.state_key <= p_key
-      order by s.state_key limit 1
-      for no key update;
+  if v_next is null or v_next > v_last then
+    if tg_op <> 'DELETE' then
+      insert into plugin_sidecar.plugin_revisions (plugin_id)
+        select p.id from state_schema.plugins p
+         where p.id = v_plugin
+           and not exists (select from plugin_sidecar.plugin_revisions r where r.plugin_id = v_plugin)
+        on conflict do nothing;
+    end if;
+    update plugin_sidecar.plugin_revisions r set revision = r.revision + v_waiting
+     where r.plugin_id = v_plugin
+     returning r.revision - v_waiting + 1, r.revision into v_next, v_last;
+    if not found then
+      return null;
+    end if;
+    perform set_config('plugin_sidecar.waiting_' || v_suffix, '0', true);
+    perform set_config('plugin_sidecar.last_' || v_suffix, v_last::text, true);
   end if;
-  return found;
+  perform set_config('plugin_sidecar.next_' || v_suffix, (v_next + 1)::text, true);
+  if tg_op <> 'DELETE' then
+    update state_schema.plugin_state set revision = v_next where id = new.id;
+  end if;
+  return null;
 end $$;
+
+create trigger plugin_sidecar_count_foreign_write
+  after insert or update or delete on state_schema.plugin_state
+  for each row
+  when (current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar')
+  execute function plugin_sidecar.count_foreign_write();
 
 -- The sidecar numbers its own writes, a batch at once, and says so for the length of its transaction.
-create trigger plugin_sidecar_number_foreign_write
-  before insert or update or delete on state_schema.plugin_state
+create constraint trigger plugin_sidecar_number_foreign_write
+  after insert or update or delete on state_schema.plugin_state
+  deferrable initially deferred
   for each row
   when (current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar')
   execute function plugin_sidecar.number_foreign_write();
@@ -87,5 +95,6 @@ insert into plugin_sidecar.plugin_revisions (plugin_id) select id from state_sch
 
 drop trigger plugin_sidecar_number_foreign_write on state_schema.plugin_state;
 drop function plugin_sidecar.number_foreign_write();
-drop function plugin_sidecar.lock_entry(uuid, text, text, text, text);
+drop trigger plugin_sidecar_count_foreign_write on state_schema.plugin_state;
+drop function plugin_sidecar.count_foreign_write();
 drop table plugin_sidecar.plugin_revisions;

@@ -34,14 +34,17 @@ as $$
 #variable_conflict use_column
 declare
   v_revision bigint;
+  v_now timestamptz;
 begin
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   if not found then
     return;
   end if;
-  -- The counter is ours: nobody can hold an entry of this batch but a foreign writer that waits for
-  -- the counter. Give up soon and be retried, rather than deadlock.
+  -- The counter is ours: nobody can hold an entry of this batch but a foreign writer, which will want
+  -- the counter to commit. Give up soon and be retried, rather than deadlock.
   perform set_config('lock_timeout', '20ms', true);
+  -- Not now(), which is from before the wait for the counter: times go the way revisions go.
+  v_now := clock_timestamp();
 
   for v_round in 0 .. (select max(x) from unnest(p_round) as x) loop
     select r.revision into strict v_revision
@@ -78,13 +81,14 @@ begin
        where q.is_delete and s.ctid = q.place
     ), updated as (
       update state_schema.plugin_state s
-         set value_json = q.value, revision = q.revision, updated_at = now()
+         set value_json = q.value, revision = q.revision, updated_at = v_now
         from request q
        where not q.is_delete and s.ctid = q.place
     ), inserted as (
       insert into state_schema.plugin_state
-             (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision)
-      select p_plugin, q.kind, q.id, q.namespace, q.key, q.value, q.revision
+             (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision,
+              created_at, updated_at)
+      select p_plugin, q.kind, q.id, q.namespace, q.key, q.value, q.revision, v_now, v_now
         from request q
        where not q.is_delete and q.place is null
     )
@@ -124,10 +128,11 @@ return case when pg_column_compression(p_value) is null and pg_column_size(p_val
 -- Reads single entries of one plugin, all in one snapshot.
 --
 -- Answers one row for each entry asked for, with ord its place in the arrays from 1, and the
--- plugin's revision in each; where there is no such entry, its own columns are null. No rows when
--- the plugin has no counter.
+-- plugin's revision in each; where there is no such entry, its own columns are null. Once the values
+-- have more than p_max_bytes together, the entries after it are left out: to be asked for again. No
+-- rows when the plugin has no counter.
 create function plugin_sidecar.read_entries(
-  p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[])
+  p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[], p_max_bytes int)
 returns table (
   ord int, value text, revision bigint, created_us bigint, updated_us bigint, plugin_revision bigint)
 language plpgsql stable
@@ -136,6 +141,9 @@ set enable_sort = off
 set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
+declare
+  v_entry record;
+  v_bytes bigint := 0;
 begin
   -- A caller alone: the general plan takes twice as long to start as these do altogether.
   if cardinality(p_key) = 1 and p_id[1] is null then
@@ -167,27 +175,38 @@ begin
       ) e on true
      where r.plugin_id = p_plugin;
   else
-    return query
-    select w.ord::int, plugin_sidecar.value_text(e.value_json), e.revision,
-           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), r.revision
-      from plugin_sidecar.plugin_revisions r
-     cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
-           with ordinality as w (kind, id, namespace, key, ord)
-      left join lateral (
-        (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
-          where w.id is not null
-            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
-            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-          order by s.state_key limit 1)
-        union all
-        (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
-          where w.id is null
-            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
-            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-          order by s.scope_id, s.state_key limit 1)
-      ) e on true
-     where r.plugin_id = p_plugin;
+    for v_entry in
+      select w.ord, e.value_json, e.revision, coalesce(e.created_at, e.updated_at) as created_at,
+             e.updated_at, r.revision as plugin_revision
+        from plugin_sidecar.plugin_revisions r
+       cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
+             with ordinality as w (kind, id, namespace, key, ord)
+        left join lateral (
+          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+            where w.id is not null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.state_key limit 1)
+          union all
+          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+            where w.id is null
+              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            order by s.scope_id, s.state_key limit 1)
+        ) e on true
+       where r.plugin_id = p_plugin
+       order by w.ord
+    loop
+      exit when v_bytes > p_max_bytes;
+      ord := v_entry.ord;
+      value := plugin_sidecar.value_text(v_entry.value_json);
+      revision := v_entry.revision;
+      created_us := plugin_sidecar.microseconds(v_entry.created_at);
+      updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
+      plugin_revision := v_entry.plugin_revision;
+      v_bytes := v_bytes + coalesce(octet_length(value), 0);
+      return next;
+    end loop;
   end if;
 end $$;
 
@@ -253,7 +272,7 @@ end $$;
 -- Down Migration
 
 drop function plugin_sidecar.list_entries(uuid, text, text, text, text, boolean, text, boolean, boolean, int, int);
-drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[]);
+drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[], int);
 drop function plugin_sidecar.value_text(jsonb);
 drop function plugin_sidecar.large_value_text(jsonb);
 drop function plugin_sidecar.microseconds(timestamptz);

@@ -5,6 +5,7 @@ import { createLog } from "../src/log.ts";
 import { checkSchema, migrate } from "../src/postgres/migrate.ts";
 import { startSidecar } from "../src/server.ts";
 import { testDatabase } from "./support/database.ts";
+import { hostTables } from "./support/host-tables.ts";
 import { configFor, testSidecar } from "./support/sidecar.ts";
 
 const empty = "template0";
@@ -104,4 +105,56 @@ test("deleting a plugin deletes its state and its counter", async () => {
           + (select count(*) from plugin_sidecar.plugin_revisions)::int as n`,
   );
   expect(left).toEqual({ n: 0 });
+});
+
+test.for<[string, string]>([
+  [
+    "the constraint without NULLS NOT DISTINCT",
+    `alter table plugin_sidecar.plugin_state drop constraint plugin_state_unique_entry_idx,
+       add constraint plugin_state_unique_entry_idx unique (plugin_id, scope_kind, scope_id, namespace, state_key)`,
+  ],
+  [
+    "a trigger disabled",
+    "alter table plugin_sidecar.plugin_state disable trigger plugin_sidecar_number_foreign_write",
+  ],
+  [
+    "a trigger lost",
+    "drop trigger plugin_sidecar_count_foreign_write on plugin_sidecar.plugin_state",
+  ],
+])("a database restored with %s is refused at every start", async ([, damage]) => {
+  await using database = await testDatabase();
+  await database.query(damage);
+  const unusable = { reason: "STATE_SCHEMA_UNUSABLE", hint: expect.any(String) };
+  await expect(migrate(database.connection, "plugin_sidecar")).rejects.toMatchObject(unusable);
+  await expect(checkSchema(database.connection, "plugin_sidecar")).rejects.toMatchObject(unusable);
+});
+
+test("a host whose role has no rights on the sidecar's schema writes as before, and its writes are numbered", async () => {
+  await using database = await testDatabase(empty);
+  const role = `host_${Math.random().toString(36).slice(2)}`;
+  await database.query(`create role ${role}`);
+  try {
+    await database.query(hostTables);
+    await database.query(
+      `grant select, insert, update, delete on plugins, plugin_state to ${role}`,
+    );
+    await migrate(database.connection, "public");
+    await database.query(
+      `insert into plugins (plugin_key, package_name, version, manifest_json) values ('demo', 'demo', '1', '{}')`,
+    );
+    await database.query(
+      `begin; set local role ${role};
+       insert into plugin_state (plugin_id, scope_kind, state_key, value_json) select id, 'instance', 'k', '1' from plugins
+         on conflict (plugin_id, scope_kind, scope_id, namespace, state_key) do update set value_json = excluded.value_json;
+       insert into plugin_state (plugin_id, scope_kind, state_key, value_json) select id, 'instance', 'k', '2' from plugins
+         on conflict (plugin_id, scope_kind, scope_id, namespace, state_key) do update set value_json = excluded.value_json;
+       commit`,
+    );
+    const rows = await database.query("select value_json, revision from plugin_state");
+    const counters = await database.query("select revision from plugin_sidecar.plugin_revisions");
+    expect(rows).toEqual([{ value_json: 2, revision: "2" }]);
+    expect(counters).toEqual([{ revision: "2" }]);
+  } finally {
+    await database.query(`drop owned by ${role}; drop role ${role}`);
+  }
 });

@@ -4,6 +4,7 @@ import {
   InvalidValue,
   OutcomeUnknown,
   PluginNotRegistered,
+  StateError,
   TooLargeToRead,
 } from "../state/errors.ts";
 import { maxReadableValueBytes } from "../state/limits.ts";
@@ -70,6 +71,9 @@ export function unavailable(cause: unknown): DatabaseUnavailable {
 
 /** What a failed read means. */
 export function readError(error: unknown, plugin: string): unknown {
+  if (error instanceof StateError) {
+    return error;
+  }
   if (sqlState(error) === programLimitExceeded) {
     return new TooLargeToRead(maxReadableValueBytes);
   }
@@ -78,7 +82,7 @@ export function readError(error: unknown, plugin: string): unknown {
 
 /** What a failed write means: once it was sent and the connection broke, nobody knows. */
 export function writeError(error: unknown, plugin: string): unknown {
-  if (error instanceof DatabaseUnavailable) {
+  if (error instanceof StateError) {
     return error;
   }
   const isRefused = error instanceof pg.DatabaseError && error.severity === "ERROR";

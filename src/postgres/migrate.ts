@@ -199,6 +199,40 @@ async function requireStateSchema(client: pg.Client, stateSchema: string): Promi
       `Start with --state-schema ${installed}.`,
     );
   }
+  await requireTableShape(client, stateSchema);
+}
+
+/**
+ * What a restore from the host's own dump takes away: the constraint's NULLS NOT DISTINCT, without
+ * which a write to the instance scope may add a row beside the old one, and triggers.
+ */
+async function requireTableShape(client: pg.Client, stateSchema: string): Promise<void> {
+  const { rows } = await client.query<{ constraint_holds: boolean; triggers: number }>(
+    `select exists (
+              select from pg_constraint c join pg_index i on i.indexrelid = c.conindid
+               where c.conrelid = $1::regclass and c.conname = 'plugin_state_unique_entry_idx'
+                 and i.indnullsnotdistinct) as constraint_holds,
+            (select count(*)::int from pg_trigger t
+              where t.tgrelid = $1::regclass and t.tgenabled = 'O'
+                and t.tgname in ('plugin_sidecar_count_foreign_write',
+                                 'plugin_sidecar_number_foreign_write')) as triggers`,
+    [`"${stateSchema}".plugin_state`],
+  );
+  const { constraint_holds: constraintHolds, triggers } = only(rows);
+  if (!constraintHolds) {
+    throw new SchemaError(
+      "STATE_SCHEMA_UNUSABLE",
+      `constraint plugin_state_unique_entry_idx of ${stateSchema}.plugin_state lacks NULLS NOT DISTINCT`,
+      "Remove duplicate rows of the instance scope, then drop the constraint and add it as unique nulls not distinct (plugin_id, scope_kind, scope_id, namespace, state_key).",
+    );
+  }
+  if (triggers !== 2) {
+    throw new SchemaError(
+      "STATE_SCHEMA_UNUSABLE",
+      `${stateSchema}.plugin_state lacks the sidecar's triggers, or they are disabled`,
+      "Enable them or restore them from migrations/0002: without them, other programs' writes get no revision.",
+    );
+  }
 }
 
 function only<T>(rows: readonly T[]): T {

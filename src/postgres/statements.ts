@@ -20,8 +20,9 @@ export const writeEntries: Statement = {
 export const readEntries: Statement = {
   name: "read_entries",
   text: `
-    select ord, value, revision, created_us, updated_us, plugin_revision
-      from plugin_sidecar.read_entries($1, $2, $3, $4, $5)`,
+    select value, revision, created_us, updated_us, plugin_revision
+      from plugin_sidecar.read_entries($1, $2, $3, $4, $5, $6)
+     order by ord`,
 };
 
 /** A page of one scope and namespace. See migrations/0003. */

@@ -21,6 +21,8 @@ export interface StoreOptions {
 
 /** How often a statement is sent again after another transaction was in its way. */
 const conflictRetries = 20;
+/** Bytes of values after which one statement of a batch of reads ends; the next goes on. */
+const maxReadBytes = 8 * 1024 * 1024;
 
 interface EntryRow {
   readonly value: string | null;
@@ -31,7 +33,6 @@ interface EntryRow {
 
 /** One entry that was asked for; its own columns are null when there is none. */
 interface ReadRow extends Omit<EntryRow, "revision"> {
-  readonly ord: number;
   readonly revision: bigint | null;
   readonly plugin_revision: bigint;
 }
@@ -86,15 +87,14 @@ export class PostgresStore implements Store {
   }
 
   async #read(names: readonly EntryName[]): Promise<(At & { entry: Entry | undefined })[]> {
-    const rows = await this.#readRows<ReadRow>(readEntries, nameColumns(names));
     const answers: (At & { entry: Entry | undefined })[] = [];
-    for (const row of rows) {
-      const name = names[row.ord - 1];
-      const isThere = name !== undefined && row.revision !== null;
-      answers[row.ord - 1] = {
-        entry: isThere ? entryOf(name, { ...row, revision: row.revision }) : undefined,
-        revision: row.plugin_revision as Revision,
-      };
+    // The database leaves out what comes after many bytes; in order, so that it is asked again from there.
+    while (answers.length < names.length) {
+      const rest = names.slice(answers.length);
+      const rows = await this.#readRows<ReadRow>(readEntries, [...nameColumns(rest), maxReadBytes]);
+      for (const [index, row] of rows.entries()) {
+        answers.push(readAnswer(rest[index], row));
+      }
     }
     return answers;
   }
@@ -149,6 +149,13 @@ export class PostgresStore implements Store {
     }
     return await pool.run<Row>(statement, [pluginId, ...values]);
   }
+}
+
+function readAnswer(name: EntryName | undefined, row: ReadRow): At & { entry: Entry | undefined } {
+  const { revision, plugin_revision: pluginRevision } = row;
+  const isThere = name !== undefined && revision !== null;
+  const entry = isThere ? entryOf(name, { ...row, revision }) : undefined;
+  return { entry, revision: pluginRevision as Revision };
 }
 
 function isOneCallsFault(error: unknown): boolean {

@@ -132,6 +132,9 @@ function transportFailure({ code, details }: OutgoingStatus): Failure | undefine
   if (code === Code.INTERNAL && message.startsWith("Failed to decompress")) {
     return { code: Code.INVALID_ARGUMENT, reason: ErrorReason.INVALID_FIELD, message };
   }
+  if (code === Code.UNIMPLEMENTED) {
+    return { code, reason: ErrorReason.UNSUPPORTED, message };
+  }
   return undefined;
 }
 
