@@ -140,9 +140,6 @@ test("a host whose role has no rights on the sidecar's schema writes as before, 
     );
     await migrate(database.connection, "public");
     await database.query(
-      `insert into plugins (plugin_key, package_name, version, manifest_json) values ('demo', 'demo', '1', '{}')`,
-    );
-    await database.query(
       `begin; set local role ${role};
        insert into plugin_state (plugin_id, scope_kind, state_key, value_json) select id, 'instance', 'k', '1' from plugins
          on conflict (plugin_id, scope_kind, scope_id, namespace, state_key) do update set value_json = excluded.value_json;

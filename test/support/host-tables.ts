@@ -1,4 +1,4 @@
-/** The host's tables as its own migrations make them: in the database's collation. */
+/** The host's tables as its own migrations make them: in the database's collation, with a plugin `demo`. */
 export const hostTables = `
   create table plugins (
     id uuid primary key default gen_random_uuid(), plugin_key text not null,
