@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What the README tells a newcomer, in a fresh clone: `npm ci && npm start`, and `npm cit`.
-#   check-clone.sh nobody|root plain|ignore-scripts|run-scripts
+#   check-clone.sh nobody|root plain|ignore-scripts|run-scripts [NODE [NPM]]
 # nobody has a home that is new. root clones into its own home, where other accounts can't look, the
 # one that runs PostgreSQL among them; of the suite it runs there what depends on that.
 set -euo pipefail
@@ -9,6 +9,9 @@ user=$1 scripts=$2
 
 require_root "checking as $user"
 need_grpcurl
+if [[ -n ${3-} ]]; then need_node "$3"; fi
+if [[ -n ${4-} ]]; then need_npm "$4"; fi
+say "npm $(npm --version)"
 if [[ $user == root ]]; then
   directory=$(mktemp -d "$(getent passwd root | cut -d: -f6)/plugin-state-ci.XXXXXX")
   run() { "$@"; }
@@ -28,8 +31,11 @@ case $scripts in
   # npm 11 runs the install scripts that package.json allows: none.
   plain) if [[ $user == root ]]; then npm ci; else run npm cit; fi ;;
   ignore-scripts) run npm ci --ignore-scripts ;;
-  # npm 10 runs them all.
-  run-scripts) run npx --yes npm@10 ci ;;
+  # npm 10 knows no such list.
+  run-scripts)
+    [[ $(npm --version) == 10.* ]] || die "wanted npm 10, which runs all install scripts"
+    run npm ci --foreground-scripts
+    ;;
 esac
 
 if [[ $user == root && $scripts == plain ]]; then
@@ -37,8 +43,11 @@ if [[ $user == root && $scripts == plain ]]; then
   npm test -- embedded
 fi
 
-# npm alone gets a SIGTERM from a program; all processes of a terminal get its Ctrl-C.
-for stop in "--signal SIGTERM" "--signal SIGINT --group"; do
+# A terminal's Ctrl-C goes to all its processes; a program's SIGTERM to npm alone, which passes it on
+# (npm 10.2 doesn't, whatever it runs).
+stops=("--signal SIGINT --group" "--signal SIGTERM")
+if [[ $(npm --version) == 10.2.* ]]; then stops[1]+=" --group"; fi
+for stop in "${stops[@]}"; do
   say "npm start, $stop"
   # shellcheck disable=SC2086
   run node scripts/ci/with-sidecar.js --start "npm start" "${data[@]}" $stop -- \

@@ -134,6 +134,18 @@ need_node() {
   say "Node.js $(node --version)"
 }
 
+# need_npm VERSION: puts that npm first on the path.
+need_npm() {
+  local directory=$CI_WORK/npm-$1
+  if [[ ! -e $directory/complete ]]; then
+    mkdir -p "$directory"
+    npm install --prefix "$directory" --no-save --ignore-scripts "npm@$1"
+    touch "$directory/complete"
+  fi
+  PATH=$directory/node_modules/.bin:$PATH
+  [[ $(npm --version) == "$1" ]] || die "wanted npm $1, got $(npm --version)"
+}
+
 # clone DIRECTORY: the checkout's last commit, as a newcomer gets it.
 clone() {
   git clone --quiet "$CI_ROOT" "$1"
@@ -153,9 +165,9 @@ as_nobody() {
   local home=$CI_WORK/nobody group
   require_root "running as another user"
   group=$(id -gn nobody)
-  install -d -o nobody -g "$group" -m 0700 "$home" "$home/tmp"
+  install -d -o nobody -g "$group" -m 0700 "$home"
   runuser -u nobody -- env -u XDG_STATE_HOME -u XDG_CONFIG_HOME -u XDG_CACHE_HOME \
-    HOME="$home" TMPDIR="$home/tmp" PATH="$PATH" \
+    HOME="$home" PATH="$PATH" \
     npm_config_userconfig="$home/.npmrc" npm_config_cache="$home/.npm" \
     npm_config_registry="$(npm config get registry)" "$@"
 }
