@@ -1,6 +1,6 @@
 import { once } from "node:events";
 import http2 from "node:http2";
-import { fromBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import pg from "pg";
@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { ErrorInfoSchema } from "../src/gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.ts";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { SetRequestSchema } from "../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { failure } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
@@ -44,8 +45,12 @@ test("a message larger than the transport takes is RESOURCE_EXHAUSTED with TOO_L
   expect((await server.client.call("get", { scope, key: "large" })).entry).toBeUndefined();
 });
 
-test("a call whose deadline has passed when it comes is DEADLINE_EXCEEDED with its reason", async () => {
-  const reply = await rawCall("Get", { "grpc-timeout": "1n" }, [frame(getRequest)]);
+test("a call whose deadline passes while it waits is DEADLINE_EXCEEDED with its reason", async () => {
+  const writes = await holdWrites();
+  const set = create(SetRequestSchema, { scope, key: "deadline", valueJson: "1" });
+  const bytes = Buffer.from(toBinary(SetRequestSchema, set));
+  const reply = await rawCall("Set", { "grpc-timeout": "1n" }, [frame(bytes)]);
+  await writes.release();
   expect(reply).toEqual({
     code: status.DEADLINE_EXCEEDED,
     domain: "pluginstate",

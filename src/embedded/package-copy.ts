@@ -2,7 +2,7 @@ import { constants } from "node:fs";
 import { chmod, copyFile, mkdir, readdir, stat, symlink } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import type { BinaryPackage } from "./binary-package.ts";
-import { unlessCode } from "./embedded-error.ts";
+import { EmbeddedError, unlessCode } from "./embedded-error.ts";
 import type { EmbeddedLog } from "./embedded-log.ts";
 import { libraryLinks } from "./library-links.ts";
 import { makeWhole } from "./unfinished.ts";
@@ -19,6 +19,7 @@ export async function copyPackage(
   signal: AbortSignal,
 ): Promise<string> {
   const copy = join(dataDir, `postgres-${found.id}`);
+  if (copy.includes('"')) throw quoteInPath(dataDir);
   if (await isDirectory(copy)) return copy;
   log.info(
     { from: found.native, to: copy },
@@ -29,6 +30,15 @@ export async function copyPackage(
     await makeLinks(found, unfinished);
   });
   return copy;
+}
+
+/** initdb runs postgres by a shell and puts its path between double quotes, unescaped. */
+function quoteInPath(dataDir: string): EmbeddedError {
+  return new EmbeddedError(
+    "data_dir_unusable",
+    `the data directory ${dataDir} has a double quote in its path, and PostgreSQL's programs, which have to be copied there, can't be run from such a path`,
+    { hint: "choose a directory without one" },
+  );
 }
 
 async function copyTree(from: string, to: string): Promise<void> {

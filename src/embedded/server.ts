@@ -127,7 +127,7 @@ export class Server {
       await once(child, "spawn");
       child.unref();
       log.info(
-        { pid: child.pid, cluster, version: binaries.version, account: account?.name },
+        { postgresPid: child.pid, cluster, version: binaries.version, account: account?.name },
         "started PostgreSQL",
       );
       return this.#launch;
@@ -186,7 +186,7 @@ export class Server {
   async #end(pid: number): Promise<void> {
     const { log } = this.#config;
     for (const { signal, withinMs } of stopSteps) {
-      log.info({ pid, signal }, "stopping PostgreSQL");
+      log.info({ postgresPid: pid, signal }, "stopping PostgreSQL");
       sendSignal(pid, signal);
       if (await this.#endedWithin(pid, withinMs)) return;
     }
