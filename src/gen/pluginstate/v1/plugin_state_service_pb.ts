@@ -581,7 +581,8 @@ export const PluginStateService: GenService<{
     output: typeof ListResponseSchema;
   },
   /**
-   * Tells which sidecar this is, which plugin it serves, and its limits. Works without the database.
+   * Tells which sidecar this is, which plugin it serves, and its limits. Needs the database only
+   * until it has answered for the first time.
    *
    * @generated from rpc pluginstate.v1.PluginStateService.GetServerInfo
    */
