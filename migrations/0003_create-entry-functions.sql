@@ -97,7 +97,7 @@ begin
 end $$;
 
 -- Microseconds since 1970; null for infinity, which a foreign writer may have stored. Through a
--- double, which is exact to the microsecond until 2255: numeric takes ten times as long.
+-- double, which is exact to the microsecond until 2255, rather than the slower numeric.
 create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
 language sql immutable
 return case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end;

@@ -39,7 +39,7 @@ const maxConcurrentStreams = 1024;
 /** Beside one value of the largest size, a request may hold this much more. */
 const requestSlackBytes = 1024 * 1024;
 
-/** Lanes. Measured on 2 cores; see docs/performance.md. */
+/** The lanes' bounds: guesses that serve, none of them measured against others yet. */
 const readLane = { batchCalls: 128, batchBytes: Number.POSITIVE_INFINITY, batches: 1 };
 const writeLane = { batchCalls: 128, batchBytes: 8 * 1024 * 1024, batches: 1 };
 const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };

@@ -1,0 +1,40 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
+import { status } from "@grpc/grpc-js";
+import { expect, test } from "vitest";
+import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "../src/gen/google/rpc/status_pb.ts";
+import { statusOf } from "../src/service/status.ts";
+import * as errors from "../src/state/errors.ts";
+
+/** What a client reads out of the status of an error. */
+function seenByClient(error: unknown) {
+  const { code, details: message, metadata } = statusOf(error);
+  const [bytes] = metadata.get("grpc-status-details-bin");
+  const inside = fromBinary(StatusSchema, bytes as Buffer);
+  const info = inside.details.map((any) => anyUnpack(any, ErrorInfoSchema)).find(Boolean);
+  const hasRetryInfo = inside.details.some((any) => anyUnpack(any, RetryInfoSchema));
+  return { code: status[code], inside: inside.code, message, reason: info?.reason, hasRetryInfo };
+}
+
+test.for<[errors.StateError, string, string, boolean]>([
+  [new errors.InvalidField("key", "is required"), "INVALID_ARGUMENT", "INVALID_FIELD", false],
+  [new errors.InvalidValue("value_json", "no", 3), "INVALID_ARGUMENT", "INVALID_VALUE", false],
+  [new errors.TooLarge("key", 2, 1), "INVALID_ARGUMENT", "TOO_LARGE", false],
+  [new errors.TooLargeToRead(1), "RESOURCE_EXHAUSTED", "TOO_LARGE", false],
+  [new errors.PluginNotRegistered("p"), "FAILED_PRECONDITION", "PLUGIN_NOT_REGISTERED", false],
+  [new errors.DatabaseUnavailable(), "UNAVAILABLE", "DATABASE_UNAVAILABLE", true],
+  [new errors.OutcomeUnknown(), "UNKNOWN", "OUTCOME_UNKNOWN", false],
+  [new errors.Overloaded(), "RESOURCE_EXHAUSTED", "OVERLOADED", true],
+  [new errors.ShuttingDown(), "UNAVAILABLE", "SHUTTING_DOWN", true],
+])("%s is %s with reason %s", ([error, code, reason, hasRetryInfo]) => {
+  const seen = seenByClient(error);
+  expect(seen).toMatchObject({ code, reason, hasRetryInfo, message: error.message });
+  expect(status[seen.inside]).toBe(code);
+});
+
+test("an error that isn't ours is INTERNAL and keeps what it says to itself", () => {
+  const seen = seenByClient(new Error('duplicate key: insert into "plugin_state" values (secret)'));
+  expect(seen).toMatchObject({ code: "INTERNAL", reason: "INTERNAL" });
+  expect(seen.message).not.toMatch(/insert|secret/);
+});
