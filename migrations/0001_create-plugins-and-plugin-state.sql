@@ -73,9 +73,12 @@ end $$;
 
 -- The sidecar's own columns. A host that names its columns in inserts and selects doesn't notice.
 -- created_at stays null for rows that were there before: their updated_at is the best that is known.
+-- size_bytes is what entry_bytes says, kept to be quick; null where nobody has asked yet.
 alter table state_schema.plugin_state
   add column if not exists revision bigint not null default 0,
-  add column if not exists created_at timestamptz;
+  add column if not exists created_at timestamptz,
+  add column if not exists expires_at timestamptz,
+  add column if not exists size_bytes bigint;
 alter table state_schema.plugin_state alter column created_at set default now();
 
 -- Which schema the state is in: a sidecar started with another --state-schema refuses to serve.
@@ -88,7 +91,8 @@ insert into plugin_sidecar.installation (schema_of_state) values (trim(both '"' 
 -- Down Migration
 
 drop table plugin_sidecar.installation;
-alter table state_schema.plugin_state drop column revision, drop column created_at;
+alter table state_schema.plugin_state drop column revision, drop column created_at,
+  drop column expires_at, drop column size_bytes;
 do $$
 begin
   if 'state_schema' = '"plugin_sidecar"' then

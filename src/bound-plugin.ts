@@ -1,18 +1,19 @@
 import type { Plugin } from "./postgres/plugins.ts";
 import type { Binding } from "./service/binding.ts";
 import { DatabaseUnavailable, ShuttingDown } from "./state/errors.ts";
+import type { StateBounds } from "./state/limits.ts";
 import type { Store } from "./state/store.ts";
 
 /** A binding that listens before the database has said which plugin it serves. */
 export class BoundPlugin implements Binding {
   readonly version: string;
-  readonly maxValueBytes: number;
+  readonly bounds: StateBounds;
   #bound: { readonly plugin: Plugin; readonly store: Store } | undefined;
   #isDraining = false;
 
-  constructor(version: string, maxValueBytes: number) {
+  constructor(version: string, bounds: StateBounds) {
     this.version = version;
-    this.maxValueBytes = maxValueBytes;
+    this.bounds = bounds;
   }
 
   /** From now on calls reach the store. */

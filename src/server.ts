@@ -23,6 +23,7 @@ import { completeStatuses } from "./rpc/status-interceptor.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
 import { ExitCode, StartError } from "./start-error.ts";
+import { maxTransactBytes } from "./state/limits.ts";
 import { version } from "./version.ts";
 
 /** A running sidecar. */
@@ -40,8 +41,7 @@ const maxConcurrentStreams = 1024;
 const requestSlackBytes = 1024 * 1024;
 
 /** The lanes' bounds: guesses that serve, none of them measured against others yet. */
-const readLane = { batchCalls: 128, batchBytes: Number.POSITIVE_INFINITY, batches: 1 };
-const writeLane = { batchCalls: 128, batchBytes: 8 * 1024 * 1024, batches: 1 };
+const batch = { batchWeight: 128, batchBytes: maxTransactBytes, batches: 1 };
 const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };
 
 /**
@@ -84,9 +84,10 @@ async function bindListener(
   log: Log,
   health: HealthService,
 ): Promise<BoundListener> {
-  const plugin = new BoundPlugin(version, config.maxValueBytes);
+  const plugin = new BoundPlugin(version, config.bounds);
   const server = createGrpcServer({
-    maxReceiveBytes: 2 * config.maxValueBytes + requestSlackBytes,
+    maxReceiveBytes:
+      Math.max(2 * config.bounds.maxValueBytes, maxTransactBytes) + requestSlackBytes,
     maxSendBytes: -1,
     maxConcurrentStreams,
     interceptors: [completeStatuses(completeStatus)],
@@ -168,7 +169,7 @@ async function serveState(
   const bound: Plugin[] = [];
   for (const { config: binding, plugin: boundPlugin } of listeners) {
     const plugin = await findPlugin(plugins, binding.plugin, config);
-    boundPlugin.bind(plugin, storeOf(pool, plugins, plugin));
+    boundPlugin.bind(plugin, storeOf(pool, plugins, plugin, config));
     bound.push(plugin);
   }
   monitor = new Monitor(pool, log, (up) => health.setServing(up));
@@ -177,13 +178,18 @@ async function serveState(
   return bound;
 }
 
-function storeOf(pool: Pool, plugins: Plugins, { id }: Plugin): PostgresStore {
+function storeOf(pool: Pool, plugins: Plugins, { id }: Plugin, config: ServeConfig): PostgresStore {
+  const alone = { ...batch, batchWeight: 1, batches: config.poolSize };
+  const lane = config.coalescing ? batch : alone;
   return new PostgresStore({
     pool,
     pluginId: id,
     addCounter: () => plugins.addCounter(id),
-    reads: { ...readLane, ...waiting },
-    writes: { ...writeLane, ...waiting },
+    reads: { ...lane, ...waiting },
+    writes: { ...lane, ...waiting },
+    scans: { ...batch, batchWeight: 1, ...waiting },
+    bounds: config.bounds,
+    settleMs: config.databaseTimeoutMs,
   });
 }
 

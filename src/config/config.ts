@@ -1,5 +1,6 @@
 import type { LogLevel } from "../log.ts";
 import type { ListenAddress } from "../rpc/listen-address.ts";
+import type { StateBounds } from "../state/limits.ts";
 import { readBindings } from "./bindings.ts";
 import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
@@ -20,7 +21,11 @@ export interface ServeConfig {
   /** Most database connections of the process. */
   readonly poolSize: number;
   readonly databaseTimeoutMs: number;
-  readonly maxValueBytes: number;
+  /** The bounds of each binding's state. */
+  readonly bounds: StateBounds;
+  /** False: every call is a statement of its own. */
+  readonly coalescing: boolean;
+  readonly sweepIntervalMs: number;
   readonly drainTimeoutMs: number;
   /** True: a database that is away at start ends the process instead of being waited for. */
   readonly failFast: boolean;
@@ -66,7 +71,14 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     insecure: values.insecure,
     poolSize: values.databaseConnections,
     databaseTimeoutMs: values.databaseTimeoutMs,
-    maxValueBytes: values.maxValueBytes,
+    bounds: {
+      maxValueBytes: values.maxValueBytes,
+      rememberRequestsMs: values.requestIdSeconds * 1000,
+      quotaEntries: values.quotaEntries || undefined,
+      quotaBytes: values.quotaBytes || undefined,
+    },
+    coalescing: !values.noCoalescing,
+    sweepIntervalMs: values.sweepIntervalMs,
     drainTimeoutMs: values.drainTimeoutMs,
     failFast: values.failFast,
     exitWithParent: values.exitWithParent,

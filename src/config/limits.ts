@@ -10,6 +10,17 @@ export const defaultDatabaseTimeoutMs = 10_000;
 export const minMaxValueBytes = 1024;
 export const maxMaxValueBytes = 64 * 1024 * 1024;
 
+/** 0 remembers nothing for long; a day is beyond any client's retries. */
+export const maxRequestIdSeconds = 86_400;
+export const defaultRequestIdSeconds = 600;
+
+export const minSweepIntervalMs = 100;
+export const maxSweepIntervalMs = 3_600_000;
+export const defaultSweepIntervalMs = 2_000;
+
+/** What JSON and JavaScript hold exactly, roughly. */
+export const maxQuota = 999_999_999_999_999;
+
 /** 0 stops without waiting for calls in flight. */
 export const maxDrainTimeoutMs = 600_000;
 /** Under the 10 s after which Docker, and Paperclip's host, kill. */

@@ -137,6 +137,47 @@ export const serveOptions = {
     flag: "--max-value-bytes",
     about: "The largest value a plugin may store, in bytes of JSON text.",
   }),
+  quotaEntries: integer({
+    placeholder: "N",
+    min: 0,
+    max: limits.maxQuota,
+    fallback: 0,
+    fallbackText: "0 (no limit)",
+    flag: "--quota-entries",
+    about: "How many entries each plugin may have.",
+  }),
+  quotaBytes: integer({
+    placeholder: "BYTES",
+    min: 0,
+    max: limits.maxQuota,
+    fallback: 0,
+    fallbackText: "0 (no limit)",
+    flag: "--quota-bytes",
+    about:
+      "How large the entries of each plugin may be together: bytes of scope id, namespace, key and JSON text.",
+  }),
+  requestIdSeconds: integer({
+    placeholder: "S",
+    min: 1,
+    max: limits.maxRequestIdSeconds,
+    fallback: limits.defaultRequestIdSeconds,
+    flag: "--request-id-seconds",
+    about: "How long a write with a request_id is remembered, in seconds.",
+  }),
+  sweepIntervalMs: integer({
+    placeholder: "MS",
+    min: limits.minSweepIntervalMs,
+    max: limits.maxSweepIntervalMs,
+    fallback: limits.defaultSweepIntervalMs,
+    flag: "--sweep-interval-ms",
+    about:
+      "How often entries whose time to live is over are looked for, to be removed, in milliseconds. Nobody sees them meanwhile.",
+  }),
+  noCoalescing: toggle({
+    flag: "--no-coalescing",
+    about:
+      "Send a statement for each call instead of one for all that wait. Slower; for measuring and for finding faults.",
+  }),
   drainTimeoutMs: integer({
     placeholder: "MS",
     min: 0,

@@ -2,7 +2,6 @@ import pg from "pg";
 import {
   DatabaseUnavailable,
   InvalidValue,
-  OutcomeUnknown,
   PluginNotRegistered,
   StateError,
   TooLargeToRead,
@@ -64,6 +63,14 @@ export function isConnectionLost(error: unknown): boolean {
   );
 }
 
+/** Whether a statement that writes was sent and its answer didn't come. */
+export function isOutcomeUnknown(error: unknown): boolean {
+  if (error instanceof StateError) {
+    return false;
+  }
+  return !(error instanceof pg.DatabaseError && error.severity === "ERROR");
+}
+
 /** Wraps the cause of a failed connection. */
 export function unavailable(cause: unknown): DatabaseUnavailable {
   return new DatabaseUnavailable({ cause });
@@ -80,13 +87,9 @@ export function readError(error: unknown, plugin: string): unknown {
   return isConnectionLost(error) ? unavailable(error) : statementError(error, plugin);
 }
 
-/** What a failed write means: once it was sent and the connection broke, nobody knows. */
+/** What a write means that the database refused. */
 export function writeError(error: unknown, plugin: string): unknown {
-  if (error instanceof StateError) {
-    return error;
-  }
-  const isRefused = error instanceof pg.DatabaseError && error.severity === "ERROR";
-  return isRefused ? statementError(error, plugin) : new OutcomeUnknown({ cause: error });
+  return error instanceof StateError ? error : statementError(error, plugin);
 }
 
 function statementError(error: unknown, plugin: string): unknown {

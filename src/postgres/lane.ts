@@ -1,9 +1,10 @@
 import { Overloaded } from "../state/errors.ts";
+import { pause } from "./backoff.ts";
 
 /** How a lane gathers calls. */
 export interface LaneLimits {
-  /** Calls in one batch, at most. 1 turns gathering off. */
-  readonly batchCalls: number;
+  /** The weight of one batch, at most (one call is always allowed). 1 turns gathering off. */
+  readonly batchWeight: number;
   /** Bytes in one batch, at most (one call is always allowed). */
   readonly batchBytes: number;
   /** Batches under way at once, at most. */
@@ -14,41 +15,68 @@ export interface LaneLimits {
   readonly waitingBytes: number;
 }
 
+/** What a call adds to its batch. */
+export interface Cost {
+  /** 1, or for a call of several parts their number. */
+  readonly weight: number;
+  readonly bytes: number;
+}
+
+/**
+ * What to do with the calls of a batch that failed. But for `fail` nothing of it was done.
+ *
+ * - `fail`: all of them fail.
+ * - `one_by_one`: one of them is to blame, and only it is to fail.
+ * - `conflict`: another transaction is in the way of one of them: it alone is to wait.
+ * - `again`: none is to blame; they are sent again.
+ */
+export type Remedy = "fail" | "one_by_one" | "conflict" | "again";
+
+/** What a lane is given to do. */
+export interface LaneWork<Call, Answer> {
+  /**
+   * Answers a batch, in its order. An answer that is undefined sends its call into the next batch; the
+   * first never is.
+   */
+  readonly run: (calls: readonly Call[]) => Promise<readonly (Answer | undefined)[]>;
+  /** What a call adds to its batch. */
+  readonly cost: (call: Call) => Cost;
+  /** What a rejection of `run` means for the batch. */
+  readonly remedy: (error: unknown) => Remedy;
+}
+
+/** How often a call is sent again after another transaction was in its way. */
+const conflictRetries = 20;
+/** How often a call is sent again after its batch was lost. A call may be what breaks the connection. */
+const lossRetries = 3;
+
 interface Waiting<Call, Answer> {
   readonly call: Call;
-  readonly bytes: number;
+  readonly cost: Cost;
   readonly signal: AbortSignal;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
+  /** How often it was sent in vain. */
+  failures: number;
+  /** Goes into no batch with others: it may be what held up the last one. */
+  alone: boolean;
 }
 
 /**
  * Gathers concurrent calls into batches. While one batch is under way the next one gathers; there
  * is no timer, so a call that comes alone goes at once.
  *
- * Reads and writes are the same to it: it is given `run`, which answers a batch call by call.
+ * Reads and writes are the same to it: what it does with a batch is given to it.
  */
 export class Lane<Call, Answer> {
-  readonly #run: (calls: readonly Call[]) => Promise<readonly Answer[]>;
-  readonly #isOneCallsFault: (error: unknown) => boolean;
+  readonly #work: LaneWork<Call, Answer>;
   readonly #limits: LaneLimits;
-  readonly #waiting: Waiting<Call, Answer>[] = [];
+  #waiting: Waiting<Call, Answer>[] = [];
   #waitingBytes = 0;
   #batches = 0;
 
-  /**
-   * @param run Answers a batch, in its order. When it rejects, nothing of the batch was done or
-   *   nobody knows.
-   * @param isOneCallsFault Whether a rejection is about one call of the batch, and nothing was done:
-   *   then the calls are run one by one, so that only that one fails.
-   */
-  constructor(
-    run: (calls: readonly Call[]) => Promise<readonly Answer[]>,
-    isOneCallsFault: (error: unknown) => boolean,
-    limits: LaneLimits,
-  ) {
-    this.#run = run;
-    this.#isOneCallsFault = isOneCallsFault;
+  constructor(work: LaneWork<Call, Answer>, limits: LaneLimits) {
+    this.#work = work;
     this.#limits = limits;
   }
 
@@ -60,20 +88,20 @@ export class Lane<Call, Answer> {
   /**
    * Answers one call, as part of a batch.
    *
-   * @param bytes What the call adds to its batch.
    * @throws {Overloaded} at once, when too much is waiting.
    * @throws The signal's reason, when it aborted before the batch was sent.
    */
-  submit(call: Call, bytes: number, signal: AbortSignal): Promise<Answer> {
+  submit(call: Call, signal: AbortSignal): Promise<Answer> {
+    const cost = this.#work.cost(call);
     if (
       this.#waiting.length >= this.#limits.waitingCalls ||
-      this.#waitingBytes + bytes > this.#limits.waitingBytes
+      this.#waitingBytes + cost.bytes > this.#limits.waitingBytes
     ) {
       return Promise.reject(new Overloaded());
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ call, bytes, signal, resolve, reject });
-      this.#waitingBytes += bytes;
+      this.#waiting.push({ call, cost, signal, resolve, reject, failures: 0, alone: false });
+      this.#waitingBytes += cost.bytes;
       this.#startBatches();
     });
   }
@@ -94,21 +122,25 @@ export class Lane<Call, Answer> {
   /** Takes from the queue what fits in a batch, and drops what nobody waits for any more. */
   #gather(): Waiting<Call, Answer>[] {
     const batch: Waiting<Call, Answer>[] = [];
+    let weight = 0;
     let bytes = 0;
     let taken = 0;
     for (const waiting of this.#waiting) {
-      const isFull =
-        batch.length >= this.#limits.batchCalls || bytes + waiting.bytes > this.#limits.batchBytes;
-      if (batch.length > 0 && isFull) {
+      weight += waiting.cost.weight;
+      bytes += waiting.cost.bytes;
+      const isFull = weight > this.#limits.batchWeight || bytes > this.#limits.batchBytes;
+      const goesAlone = waiting.alone || batch[0]?.alone === true;
+      if (batch.length > 0 && (isFull || goesAlone)) {
         break;
       }
       taken += 1;
-      this.#waitingBytes -= waiting.bytes;
+      this.#waitingBytes -= waiting.cost.bytes;
       if (waiting.signal.aborted) {
+        weight -= waiting.cost.weight;
+        bytes -= waiting.cost.bytes;
         waiting.reject(waiting.signal.reason);
       } else {
         batch.push(waiting);
-        bytes += waiting.bytes;
       }
     }
     this.#waiting.splice(0, taken);
@@ -117,28 +149,63 @@ export class Lane<Call, Answer> {
 
   async #answer(batch: readonly Waiting<Call, Answer>[]): Promise<void> {
     try {
-      const answers = await this.#run(batch.map((waiting) => waiting.call));
-      batch.forEach((waiting, index) => {
-        // run answers call by call; a missing answer is a bug in it, and must not leave a call waiting.
+      const answers = await this.#work.run(batch.map((waiting) => waiting.call));
+      const left: Waiting<Call, Answer>[] = [];
+      for (const [index, waiting] of batch.entries()) {
         const answer = answers[index];
-        answer === undefined
-          ? waiting.reject(new Error("a batch has fewer answers than calls"))
-          : waiting.resolve(answer);
-      });
+        answer === undefined ? left.push(waiting) : waiting.resolve(answer);
+      }
+      this.#putBack(left);
     } catch (error) {
-      await this.#refuse(batch, error);
+      await this.#mend(batch, error);
     }
   }
 
-  async #refuse(batch: readonly Waiting<Call, Answer>[], error: unknown): Promise<void> {
-    if (batch.length > 1 && this.#isOneCallsFault(error)) {
+  async #mend(batch: readonly Waiting<Call, Answer>[], error: unknown): Promise<void> {
+    const remedy = this.#work.remedy(error);
+    if (remedy === "again") {
+      this.#sendAgain(batch, error);
+    } else if (remedy !== "fail" && batch.length > 1) {
       for (const waiting of batch) {
         await this.#answer([waiting]);
       }
-      return;
+    } else {
+      for (const waiting of batch) {
+        if (remedy === "conflict" && waiting.failures < conflictRetries) {
+          // Not waited for: the lane goes on meanwhile.
+          void this.#retryLater(waiting);
+        } else {
+          waiting.reject(error);
+        }
+      }
     }
+  }
+
+  #sendAgain(batch: readonly Waiting<Call, Answer>[], error: unknown): void {
+    const again: Waiting<Call, Answer>[] = [];
     for (const waiting of batch) {
-      waiting.reject(error);
+      waiting.failures += 1;
+      waiting.alone = waiting.failures > 1;
+      waiting.failures <= lossRetries ? again.push(waiting) : waiting.reject(error);
+    }
+    this.#putBack(again);
+  }
+
+  async #retryLater(waiting: Waiting<Call, Answer>): Promise<void> {
+    await pause(waiting.failures);
+    waiting.failures += 1;
+    waiting.alone = true;
+    this.#putBack([waiting]);
+    this.#startBatches();
+  }
+
+  /** They were here first. */
+  #putBack(calls: readonly Waiting<Call, Answer>[]): void {
+    if (calls.length > 0) {
+      this.#waiting = [...calls, ...this.#waiting];
+      for (const { cost } of calls) {
+        this.#waitingBytes += cost.bytes;
+      }
     }
   }
 }

@@ -8,28 +8,40 @@ export interface Statement {
   readonly text: string;
 }
 
+const answerColumns = "ord, outcomes, revisions, plugin_revision, value, previous, meta";
+
 /** A batch of writes, numbered. See migrations/0003. */
 export const writeEntries: Statement = {
   name: "write_entries",
   text: `
-    select ord, existed, revision
-      from plugin_sidecar.write_entries($1, $2, $3, $4, $5, $6, $7, $8)`,
+    select ${answerColumns}
+      from plugin_sidecar.write_entries(
+             $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21,
+             $22, $23, $24)`,
 };
 
-/** Single entries, in one snapshot. See migrations/0003. */
+/** What became of a batch whose answer was lost. See migrations/0003. */
+export const settleBatch: Statement = {
+  name: "settle_batch",
+  text: `
+    select ${answerColumns}
+      from plugin_sidecar.settle_batch($1, $2)`,
+};
+
+/** Single entries, in one snapshot. See migrations/0004. */
 export const readEntries: Statement = {
   name: "read_entries",
   text: `
-    select value, revision, created_us, updated_us, plugin_revision
+    select value, revision, created_us, updated_us, expires_us, plugin_revision
       from plugin_sidecar.read_entries($1, $2, $3, $4, $5, $6)
      order by ord`,
 };
 
-/** A page of one scope and namespace. See migrations/0003. */
+/** A page of one scope and namespace. See migrations/0004. */
 export const listEntries: Statement = {
   name: "list_entries",
   text: `
-    select key, value, revision, created_us, updated_us, is_more
+    select key, value, revision, created_us, updated_us, expires_us, is_more
       from plugin_sidecar.list_entries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 };
 

@@ -1,12 +1,13 @@
 import type { Entry, EntryName, Revision } from "../state/entry.ts";
-import { InvalidValue, PluginNotRegistered, TooLargeToRead } from "../state/errors.ts";
+import { StateError, TooLargeToRead } from "../state/errors.ts";
+import { maxReadableValueBytes, type StateBounds } from "../state/limits.ts";
 import type { ListEntries, Write, WriteOutcome } from "../state/requests.ts";
 import type { At, Store } from "../state/store.ts";
-import { pause } from "./backoff.ts";
-import { isConflict, readError, writeError } from "./errors.ts";
-import { Lane, type LaneLimits } from "./lane.ts";
+import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
+import { PluginDatabase } from "./plugin-database.ts";
 import type { Pool } from "./pool.ts";
-import { listEntries, readEntries, type Statement, writeEntries } from "./statements.ts";
+import { listEntries, readEntries } from "./statements.ts";
+import { Writer } from "./writer.ts";
 
 /** What a store needs beside its pool. */
 export interface StoreOptions {
@@ -17,10 +18,13 @@ export interface StoreOptions {
   readonly addCounter: () => Promise<boolean>;
   readonly reads: LaneLimits;
   readonly writes: LaneLimits;
+  /** Of everything that reads more than single entries. */
+  readonly scans: LaneLimits;
+  readonly bounds: StateBounds;
+  /** How long to ask for the outcome of a write whose connection broke, in milliseconds. */
+  readonly settleMs: number;
 }
 
-/** How often a statement is sent again after another transaction was in its way. */
-const conflictRetries = 20;
 /** Bytes of values after which one statement of a batch of reads ends; the next goes on. */
 const maxReadBytes = 8 * 1024 * 1024;
 
@@ -29,6 +33,7 @@ interface EntryRow {
   readonly revision: bigint;
   readonly created_us: bigint | null;
   readonly updated_us: bigint | null;
+  readonly expires_us: bigint | null;
 }
 
 /** One entry that was asked for; its own columns are null when there is none. */
@@ -37,48 +42,69 @@ interface ReadRow extends Omit<EntryRow, "revision"> {
   readonly plugin_revision: bigint;
 }
 
+type Read = At & { readonly entry: Entry | undefined };
+
 /** The state of one plugin in PostgreSQL. */
 export class PostgresStore implements Store {
-  readonly #options: StoreOptions;
-  readonly #reads: Lane<EntryName, At & { readonly entry: Entry | undefined }>;
-  readonly #writes: Lane<Write, WriteOutcome>;
+  readonly #database: PluginDatabase;
+  readonly #reads: Lane<EntryName, Read>;
+  readonly #scans: Lane<() => Promise<unknown>, { readonly result: unknown }>;
+  readonly #writer: Writer;
 
   constructor(options: StoreOptions) {
-    this.#options = options;
-    this.#reads = new Lane((names) => this.#read(names), isOneCallsFault, options.reads);
-    this.#writes = new Lane((writes) => this.#apply(writes), isOneCallsFault, options.writes);
+    const { pool, pluginId, addCounter, settleMs, bounds } = options;
+    this.#database = new PluginDatabase(pool, pluginId, addCounter);
+    this.#reads = new Lane(
+      { run: (names) => this.#read(names), cost: () => oneCall, remedy: remedyOf },
+      options.reads,
+    );
+    this.#scans = new Lane(scanWork, options.scans);
+    this.#writer = new Writer(this.#database, { limits: options.writes, bounds, settleMs });
   }
 
-  get(name: EntryName, signal: AbortSignal): Promise<At & { readonly entry: Entry | undefined }> {
-    return this.#reads.submit(name, 0, signal);
+  get(name: EntryName, signal: AbortSignal): Promise<Read> {
+    return this.#reads.submit(name, signal);
   }
 
   write(write: Write, signal: AbortSignal): Promise<WriteOutcome> {
-    const bytes = write.kind === "set" ? write.valueJson.length : 0;
-    return this.#writes.submit(write, bytes, signal);
+    return this.#writer.write(write, signal);
   }
 
-  async list(
+  batchGet(
+    names: readonly EntryName[],
+    signal: AbortSignal,
+  ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
+    return this.#scan(signal, async () => {
+      const rows = await this.#readRows(names, maxReadableValueBytes);
+      if (rows.length < names.length) {
+        throw new TooLargeToRead(maxReadableValueBytes);
+      }
+      const reads = rows.map((row, index) => readAnswer(names[index], row));
+      return { entries: reads.map(({ entry }) => entry), revision: lastOf(reads).revision };
+    });
+  }
+
+  list(
     list: ListEntries,
     signal: AbortSignal,
   ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }> {
-    signal.throwIfAborted();
-    const { scope, namespace, range } = list;
-    const rows = await this.#readRows<EntryRow & { key: string | null; is_more: boolean }>(
-      listEntries,
-      [
-        scope.kind,
-        scope.id ?? null,
-        namespace,
-        range.from ?? null,
-        range.fromIncluded,
-        range.before ?? null,
-        list.reverse,
-        list.keysOnly,
-        list.pageSize,
-        list.pageBytes,
-      ],
-    );
+    return this.#scan(signal, () => this.#list(list));
+  }
+
+  async #list({ scope, namespace, range, ...list }: ListEntries) {
+    type Row = EntryRow & { key: string | null; is_more: boolean };
+    const rows = await this.#database.read<Row>(listEntries, [
+      scope.kind,
+      scope.id ?? null,
+      namespace,
+      range.from ?? null,
+      range.fromIncluded,
+      range.before ?? null,
+      list.reverse,
+      list.keysOnly,
+      list.pageSize,
+      list.pageBytes,
+    ]);
     const end = lastOf(rows);
     const entries = rows.flatMap((row) =>
       row.key === null ? [] : [entryOf({ scope, namespace, key: row.key }, row)],
@@ -86,100 +112,56 @@ export class PostgresStore implements Store {
     return { entries, more: end.is_more, revision: end.revision as Revision };
   }
 
-  async #read(names: readonly EntryName[]): Promise<(At & { entry: Entry | undefined })[]> {
-    const answers: (At & { entry: Entry | undefined })[] = [];
-    // The database leaves out what comes after many bytes; in order, so that it is asked again from there.
-    while (answers.length < names.length) {
-      const rest = names.slice(answers.length);
-      const rows = await this.#readRows<ReadRow>(readEntries, [...nameColumns(rest), maxReadBytes]);
-      for (const [index, row] of rows.entries()) {
-        answers.push(readAnswer(rest[index], row));
-      }
-    }
-    return answers;
+  async deleteRange(): Promise<never> {
+    throw new Error("being written");
   }
 
-  async #apply(writes: readonly Write[]): Promise<WriteOutcome[]> {
-    const values = writes.map((write) => (write.kind === "set" ? write.valueJson : "null"));
-    const names = writes.map((write) => write.name);
-    const rows = await this.#writeRows<{ ord: number; existed: boolean; revision: bigint }>([
-      rounds(names),
-      writes.map((write) => write.kind === "delete"),
-      ...nameColumns(names),
-      // Each is JSON text by itself: joined, nothing needs escaping, and PostgreSQL parses it once.
-      `[${values.join(",")}]`,
+  async listScopes(): Promise<never> {
+    throw new Error("being written");
+  }
+
+  /** Runs what reads more than single entries, beside the lanes of those. */
+  async #scan<Result>(signal: AbortSignal, scan: () => Promise<Result>): Promise<Result> {
+    const { result } = await this.#scans.submit(scan, signal);
+    // It is what this very scan resolved to.
+    return result as Result;
+  }
+
+  async #read(names: readonly EntryName[]): Promise<(Read | undefined)[]> {
+    // The database leaves out what comes after many bytes: those calls go into the next batch.
+    const rows = await this.#readRows(names, maxReadBytes);
+    return rows.map((row, index) => readAnswer(names[index], row));
+  }
+
+  #readRows(names: readonly EntryName[], maxBytes: number): Promise<ReadRow[]> {
+    return this.#database.read<ReadRow>(readEntries, [
+      names.map((name) => name.scope.kind),
+      names.map((name) => name.scope.id ?? null),
+      names.map((name) => name.namespace),
+      names.map((name) => name.key),
+      maxBytes,
     ]);
-    const outcomes: WriteOutcome[] = [];
-    for (const { ord, existed, revision } of rows) {
-      outcomes[ord - 1] = { existed, revision: revision as Revision };
-    }
-    return outcomes;
-  }
-
-  async #readRows<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
-    try {
-      return await this.#rows<Row>(statement, values);
-    } catch (error) {
-      throw readError(error, this.#options.pluginId);
-    }
-  }
-
-  async #writeRows<Row>(values: readonly unknown[]): Promise<Row[]> {
-    for (let attempt = 0; ; attempt++) {
-      try {
-        return await this.#rows<Row>(writeEntries, values);
-      } catch (error) {
-        if (!isConflict(error) || attempt >= conflictRetries) {
-          throw writeError(error, this.#options.pluginId);
-        }
-        await pause(attempt);
-      }
-    }
-  }
-
-  /** The rows of a statement on this plugin. None at all means that it has no counter. */
-  async #rows<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
-    const { pool, pluginId, addCounter } = this.#options;
-    const rows = await pool.run<Row>(statement, [pluginId, ...values]);
-    if (rows.length > 0) {
-      return rows;
-    }
-    if (!(await addCounter())) {
-      throw new PluginNotRegistered(pluginId);
-    }
-    return await pool.run<Row>(statement, [pluginId, ...values]);
   }
 }
 
-function readAnswer(name: EntryName | undefined, row: ReadRow): At & { entry: Entry | undefined } {
+const oneCall = { weight: 1, bytes: 0 };
+
+/** A scan is a batch by itself. */
+const scanWork: LaneWork<() => Promise<unknown>, { readonly result: unknown }> = {
+  run: (scans) => Promise.all(scans.map(async (scan) => ({ result: await scan() }))),
+  cost: () => oneCall,
+  remedy: () => "fail",
+};
+
+function remedyOf(error: unknown): "one_by_one" | "fail" {
+  return error instanceof StateError && error.isOneCallsFault ? "one_by_one" : "fail";
+}
+
+function readAnswer(name: EntryName | undefined, row: ReadRow): Read {
   const { revision, plugin_revision: pluginRevision } = row;
   const isThere = name !== undefined && revision !== null;
   const entry = isThere ? entryOf(name, { ...row, revision }) : undefined;
   return { entry, revision: pluginRevision as Revision };
-}
-
-function isOneCallsFault(error: unknown): boolean {
-  return error instanceof InvalidValue || error instanceof TooLargeToRead;
-}
-
-function nameColumns(names: readonly EntryName[]): unknown[] {
-  return [
-    names.map((name) => name.scope.kind),
-    names.map((name) => name.scope.id ?? null),
-    names.map((name) => name.namespace),
-    names.map((name) => name.key),
-  ];
-}
-
-/** For each write of a batch, how many before it have the same name. */
-function rounds(names: readonly EntryName[]): number[] {
-  const seen = new Map<string, number>();
-  return names.map(({ scope, namespace, key }) => {
-    const name = `${scope.kind}\0${scope.id ?? ""}\0${namespace}\0${key}`;
-    const round = seen.get(name) ?? 0;
-    seen.set(name, round + 1);
-    return round;
-  });
 }
 
 function entryOf(name: EntryName, row: EntryRow): Entry {
@@ -189,6 +171,7 @@ function entryOf(name: EntryName, row: EntryRow): Entry {
     revision: row.revision as Revision,
     createdUs: row.created_us ?? undefined,
     updatedUs: row.updated_us ?? undefined,
+    expiresUs: row.expires_us ?? undefined,
   };
 }
 

@@ -1,4 +1,10 @@
-import { type DescMessage, fromBinary, type Message, type MessageShape } from "@bufbuild/protobuf";
+import {
+  type DescField,
+  type DescMessage,
+  fromBinary,
+  type Message,
+  type MessageShape,
+} from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 
 /** A request's bytes aren't the message its method takes, or hold a field we don't know. */
@@ -49,15 +55,38 @@ function refuseUnknownFields(schema: DescMessage, message: Message, path: string
       `is a field of ${schema.typeName} that this sidecar doesn't know`,
     );
   }
+  for (const [field, name, part] of messagesIn(schema, message)) {
+    refuseUnknownFields(field, part, `${path}${name}.`);
+  }
+}
+
+/** The messages within a message, with their schemas and names: `operations[3]`. */
+function* messagesIn(
+  schema: DescMessage,
+  message: Message,
+): Generator<[DescMessage, string, Message]> {
+  // The message was made by this schema: its fields hold what the schema says, or nothing.
+  const fields = message as unknown as Record<string, unknown>;
   for (const field of schema.fields) {
     if (field.fieldKind === "message") {
-      // The message was made by this schema: a message field holds a message or nothing.
-      const value = (message as unknown as Record<string, Message | undefined>)[field.localName];
+      const value = field.oneof
+        ? chosen(fields[field.oneof.localName], field.localName)
+        : fields[field.localName];
       if (value !== undefined) {
-        refuseUnknownFields(field.message, value, `${path}${field.name}.`);
+        yield [field.message, field.name, value as Message];
+      }
+    } else if (field.fieldKind === "list" && field.listKind === "message") {
+      for (const [index, value] of (fields[field.localName] as Message[]).entries()) {
+        yield [field.message, `${field.name}[${index}]`, value];
       }
     }
   }
+}
+
+/** What a oneof holds, if it is this field. */
+function chosen(oneof: unknown, localName: string): unknown {
+  const { case: name, value } = oneof as { case?: string; value?: unknown };
+  return name === localName ? value : undefined;
 }
 
 /** The path of the first string field that isn't UTF-8; undefined if that isn't what is wrong. */
@@ -72,8 +101,9 @@ function findInvalidText(schema: DescMessage, bytes: Uint8Array, path: string): 
         continue;
       }
       const content = reader.bytes();
-      if (field.fieldKind === "message") {
-        const found = findInvalidText(field.message, content, `${path}${field.name}.`);
+      const part = messageOf(field);
+      if (part !== undefined) {
+        const found = findInvalidText(part, content, `${path}${field.name}.`);
         if (found !== undefined) {
           return found;
         }
@@ -85,6 +115,12 @@ function findInvalidText(schema: DescMessage, bytes: Uint8Array, path: string): 
     // Cut short or otherwise broken: no single field is to blame.
   }
   return undefined;
+}
+
+function messageOf(field: DescField): DescMessage | undefined {
+  const holdsMessages =
+    field.fieldKind === "message" || (field.fieldKind === "list" && field.listKind === "message");
+  return holdsMessages ? field.message : undefined;
 }
 
 function isUtf8(bytes: Uint8Array): boolean {

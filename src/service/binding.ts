@@ -1,3 +1,4 @@
+import type { StateBounds } from "../state/limits.ts";
 import type { Store } from "../state/store.ts";
 
 /**
@@ -6,8 +7,7 @@ import type { Store } from "../state/store.ts";
  */
 export interface Binding {
   readonly version: string;
-  /** Bytes of UTF-8 in a value's JSON text, at most. */
-  readonly maxValueBytes: number;
+  readonly bounds: StateBounds;
   /**
    * The plugin it serves.
    *

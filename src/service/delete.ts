@@ -5,7 +5,8 @@ import type {
 } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
 import type { Call } from "../rpc/handler.ts";
 import type { Binding } from "./binding.ts";
-import { parseDelete } from "./parse.ts";
+import { parseDelete } from "./parse-write.ts";
+import { deleteResponse, onlyResult } from "./respond-write.ts";
 
 /** Removes one entry. */
 export async function deleteEntry(
@@ -14,6 +15,6 @@ export async function deleteEntry(
   call: Call,
 ): Promise<MessageInitShape<typeof DeleteResponseSchema>> {
   const write = parseDelete(request);
-  const { existed, revision } = await binding.store().write(write, call.signal);
-  return { existed, revision };
+  const outcome = await binding.store().write(write, call.signal);
+  return deleteResponse(onlyResult(outcome, binding.bounds));
 }

@@ -5,11 +5,15 @@ import {
 } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
 import {
   defaultPageSize,
+  maxBatchGetNames,
   maxKeyBytes,
+  maxMergePatchDepth,
   maxNamespaceBytes,
   maxPageBytes,
   maxPageSize,
   maxScopeIdBytes,
+  maxTransactChecks,
+  maxTransactOperations,
   maxValueDepth,
 } from "../state/limits.ts";
 import type { Binding } from "./binding.ts";
@@ -18,6 +22,7 @@ import type { Binding } from "./binding.ts";
 export async function getServerInfo(
   binding: Binding,
 ): Promise<MessageInitShape<typeof GetServerInfoResponseSchema>> {
+  const { bounds } = binding;
   return {
     version: binding.version,
     apiVersions: [PluginStateService.file.proto.package],
@@ -27,11 +32,18 @@ export async function getServerInfo(
       maxKeyBytes,
       maxScopeIdBytes,
       maxNamespaceBytes,
-      maxValueBytes: binding.maxValueBytes,
+      maxValueBytes: bounds.maxValueBytes,
       maxValueDepth,
       defaultPageSize,
       maxPageSize,
       maxPageBytes,
+      maxTransactChecks,
+      maxTransactOperations,
+      maxBatchGetNames,
+      maxMergePatchDepth,
+      requestIdSeconds: BigInt(Math.floor(bounds.rememberRequestsMs / 1000)),
+      quotaEntries: BigInt(bounds.quotaEntries ?? 0),
+      quotaBytes: BigInt(bounds.quotaBytes ?? 0),
     },
   };
 }

@@ -5,7 +5,7 @@ import type {
 } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
 import type { Call } from "../rpc/handler.ts";
 import type { Binding } from "./binding.ts";
-import { parseGet } from "./parse.ts";
+import { parseName } from "./parse.ts";
 import { entryMessage } from "./respond.ts";
 
 /** Reads one entry. */
@@ -14,7 +14,7 @@ export async function get(
   request: GetRequest,
   call: Call,
 ): Promise<MessageInitShape<typeof GetResponseSchema>> {
-  const name = parseGet(request);
+  const name = parseName(request);
   const { entry, revision } = await binding.store().get(name, call.signal);
   return entry === undefined ? { revision } : { entry: entryMessage(entry), revision };
 }

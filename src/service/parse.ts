@@ -2,16 +2,10 @@ import {
   type Scope as ScopeMessage,
   ScopeKind as WireKind,
 } from "../gen/pluginstate/v1/entry_pb.ts";
-import type {
-  DeleteRequest,
-  GetRequest,
-  SetRequest,
-} from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
 import type { EntryName, Scope, ScopeKind } from "../state/entry.ts";
 import { InvalidField, InvalidValue, TooLarge } from "../state/errors.ts";
 import { findJsonFault } from "../state/json-text.ts";
 import { maxKeyBytes, maxNamespaceBytes, maxScopeIdBytes, maxValueDepth } from "../state/limits.ts";
-import type { DeleteEntry, SetEntry } from "../state/requests.ts";
 
 /** The namespace of a request that names none. */
 export const defaultNamespace = "default";
@@ -29,29 +23,14 @@ const scopeKinds: Readonly<Record<WireKind, ScopeKind | undefined>> = {
 };
 
 /** What names an entry in a request. */
-interface NamedRequest {
+export interface NamedRequest {
   readonly scope?: ScopeMessage | undefined;
   readonly namespace: string;
   readonly key: string;
 }
 
 /** @throws {InvalidField} {@link TooLarge} */
-export function parseGet(request: GetRequest): EntryName {
-  return parseName(request);
-}
-
-/** @throws {InvalidField} {@link InvalidValue} {@link TooLarge} */
-export function parseSet(request: SetRequest, maxValueBytes: number): SetEntry {
-  const name = parseName(request);
-  return { kind: "set", name, valueJson: parseValue(request.valueJson, maxValueBytes) };
-}
-
-/** @throws {InvalidField} {@link TooLarge} */
-export function parseDelete(request: DeleteRequest): DeleteEntry {
-  return { kind: "delete", name: parseName(request) };
-}
-
-function parseName(request: NamedRequest): EntryName {
+export function parseName(request: NamedRequest): EntryName {
   return {
     scope: parseScope(request.scope),
     namespace: parseNamespace(request.namespace),
@@ -59,15 +38,32 @@ function parseName(request: NamedRequest): EntryName {
   };
 }
 
+/**
+ * Parses a part of a request. What is wrong with it is said of the part.
+ *
+ * @param path Where the part stands in the request: `operations[3].set`.
+ */
+export function within<T>(path: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (
+      error instanceof InvalidField ||
+      error instanceof InvalidValue ||
+      error instanceof TooLarge
+    ) {
+      throw error.within(path);
+    }
+    throw error;
+  }
+}
+
 /** @throws {InvalidField} {@link TooLarge} */
 export function parseScope(scope: ScopeMessage | undefined): Scope {
   if (scope === undefined) {
     throw new InvalidField("scope", "is required");
   }
-  const kind = scopeKinds[scope.kind];
-  if (kind === undefined) {
-    throw new InvalidField("scope.kind", unknownKind(scope.kind));
-  }
+  const kind = parseScopeKind("scope.kind", scope.kind);
   if (kind !== "instance") {
     return { kind, id: parseText("scope.id", scope.id, maxScopeIdBytes) };
   }
@@ -75,6 +71,15 @@ export function parseScope(scope: ScopeMessage | undefined): Scope {
     throw new InvalidField("scope.id", "must be empty for SCOPE_KIND_INSTANCE");
   }
   return { kind, id: undefined };
+}
+
+/** @throws {InvalidField} */
+export function parseScopeKind(field: string, wireKind: WireKind): ScopeKind {
+  const kind = scopeKinds[wireKind];
+  if (kind === undefined) {
+    throw new InvalidField(field, unknownKind(wireKind));
+  }
+  return kind;
 }
 
 function unknownKind(kind: number): string {
@@ -114,20 +119,27 @@ export function parseOptionalText(field: string, text: string, maxBytes: number)
   return text;
 }
 
-function parseValue(text: string, maxBytes: number): string {
+/**
+ * JSON text that can be kept.
+ *
+ * @throws {InvalidField} {@link InvalidValue} {@link TooLarge}
+ */
+export function parseJson(
+  field: string,
+  text: string,
+  maxBytes: number,
+  maxDepth = maxValueDepth,
+): string {
   if (text === "") {
-    throw new InvalidField(
-      "value_json",
-      'is required: the JSON null is `null`, the empty string `""`',
-    );
+    throw new InvalidField(field, 'is required: the JSON null is `null`, the empty string `""`');
   }
   const bytes = Buffer.byteLength(text);
   if (bytes > maxBytes) {
-    throw new TooLarge("value_json", bytes, maxBytes);
+    throw new TooLarge(field, bytes, maxBytes);
   }
-  const fault = findJsonFault(text, maxValueDepth, maxBytes);
+  const fault = findJsonFault(text, maxDepth, maxBytes);
   if (fault !== undefined) {
-    throw new InvalidValue("value_json", fault.message, fault.offset);
+    throw new InvalidValue(field, fault.message, fault.offset);
   }
   return text;
 }

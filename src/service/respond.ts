@@ -22,6 +22,7 @@ const maxTimestampUs = 253_402_300_799_999_999n;
 export function entryMessage(entry: Entry): MessageInitShape<typeof EntrySchema> {
   const createTime = timestamp(entry.createdUs);
   const updateTime = timestamp(entry.updatedUs);
+  const expireTime = timestamp(entry.expiresUs);
   return {
     scope: { kind: wireKinds[entry.scope.kind], id: entry.scope.id ?? "" },
     namespace: entry.namespace,
@@ -30,6 +31,7 @@ export function entryMessage(entry: Entry): MessageInitShape<typeof EntrySchema>
     revision: entry.revision,
     ...(createTime && { createTime }),
     ...(updateTime && { updateTime }),
+    ...(expireTime && { expireTime }),
   };
 }
 

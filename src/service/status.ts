@@ -7,20 +7,32 @@ import {
   RetryInfoSchema,
 } from "../gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../gen/google/rpc/status_pb.ts";
-import { ErrorReason, ErrorReasonSchema } from "../gen/pluginstate/v1/errors_pb.ts";
+import {
+  ErrorReason,
+  ErrorReasonSchema,
+  type FailedCheckSchema,
+  FailedChecksSchema,
+} from "../gen/pluginstate/v1/errors_pb.ts";
 import { MalformedRequest } from "../rpc/decode.ts";
 import type { OutgoingStatus } from "../rpc/status-interceptor.ts";
 import {
+  ChecksFailed,
+  ConditionLost,
   DatabaseUnavailable,
   InvalidField,
   InvalidValue,
   OutcomeUnknown,
+  OutOfBounds,
   Overloaded,
   PluginNotRegistered,
+  QuotaExceeded,
+  RequestIdReusedError,
   ShuttingDown,
   TooLarge,
   TooLargeToRead,
+  WrongType,
 } from "../state/errors.ts";
+import type { Failure as PartFailure } from "../state/requests.ts";
 
 /** `ErrorInfo.domain` of every error. */
 export const errorDomain = "pluginstate";
@@ -40,6 +52,7 @@ interface Failure {
   readonly metadata?: Readonly<Record<string, string>>;
   readonly violation?: { readonly field: string; readonly description: string };
   readonly retryAfterMs?: number;
+  readonly failedChecks?: readonly MessageInitShape<typeof FailedCheckSchema>[];
 }
 
 /** The one place where errors become statuses. What isn't ours is INTERNAL, and stays in the log. */
@@ -61,7 +74,71 @@ function failureOf(error: unknown): Failure {
     const violation = { field: error.field, problem };
     return { ...invalid(ErrorReason.TOO_LARGE, error.message, violation), metadata };
   }
-  return failureOfState(error);
+  return failureOfWrite(error) ?? failureOfState(error);
+}
+
+/** Writes that were possible, but not as things are. */
+function failureOfWrite(error: unknown): Failure | undefined {
+  if (error instanceof ConditionLost) {
+    const { code, reason } = lostConditions[error.condition.kind];
+    return { code, reason, message: error.message, metadata: currentOf(error) };
+  }
+  if (error instanceof WrongType || error instanceof OutOfBounds) {
+    const reason = error instanceof WrongType ? ErrorReason.WRONG_TYPE : ErrorReason.OUT_OF_BOUNDS;
+    const metadata = currentOf(error);
+    return { code: Code.FAILED_PRECONDITION, reason, message: error.message, metadata };
+  }
+  if (error instanceof ChecksFailed) {
+    return failureOfChecks(error);
+  }
+  if (error instanceof QuotaExceeded) {
+    const { quota, used, asked, limit, message } = error;
+    const metadata = { quota, used: `${used}`, asked: `${asked}`, limit: `${limit}` };
+    const reason = ErrorReason.QUOTA_EXCEEDED;
+    return { code: Code.RESOURCE_EXHAUSTED, reason, message, metadata };
+  }
+  if (error instanceof RequestIdReusedError) {
+    const violation = { field: "request_id", problem: "was used for another request" };
+    return invalid(ErrorReason.REQUEST_ID_REUSED, error.message, violation);
+  }
+  return undefined;
+}
+
+const lostConditions = {
+  revision: { code: Code.ABORTED, reason: ErrorReason.REVISION_MISMATCH },
+  absent: { code: Code.ALREADY_EXISTS, reason: ErrorReason.ENTRY_EXISTS },
+  present: { code: Code.FAILED_PRECONDITION, reason: ErrorReason.ENTRY_ABSENT },
+};
+
+function currentOf({ current }: { readonly current: bigint | undefined }): Record<string, string> {
+  return current === undefined ? {} : { current: String(current) };
+}
+
+function failureOfChecks({ failures, message }: ChecksFailed): Failure {
+  const areConditions = failures.every(({ reason }) => reason === "condition");
+  return {
+    code: areConditions ? Code.ABORTED : Code.FAILED_PRECONDITION,
+    reason: ErrorReason.CHECKS_FAILED,
+    message,
+    failedChecks: failures.map((failure) => ({
+      part: { case: failure.part, value: failure.index },
+      reason: reasonOfPart(failure),
+      ...(failure.current !== undefined && { currentRevision: failure.current }),
+    })),
+  };
+}
+
+function reasonOfPart({ reason, condition }: PartFailure): ErrorReason {
+  switch (reason) {
+    case "condition":
+      return lostConditions[condition?.kind ?? "revision"].reason;
+    case "wrong_type":
+      return ErrorReason.WRONG_TYPE;
+    case "out_of_bounds":
+      return ErrorReason.OUT_OF_BOUNDS;
+    case "too_large":
+      return ErrorReason.TOO_LARGE;
+  }
 }
 
 function failureOfState(error: unknown): Failure {
@@ -142,6 +219,9 @@ function encodeFailure(failure: Failure): { code: Code; details: string; metadat
   const details = [pack(ErrorInfoSchema, errorInfo(failure))];
   if (failure.violation !== undefined) {
     details.push(pack(BadRequestSchema, { fieldViolations: [failure.violation] }));
+  }
+  if (failure.failedChecks !== undefined) {
+    details.push(pack(FailedChecksSchema, { failed: [...failure.failedChecks] }));
   }
   if (failure.retryAfterMs !== undefined) {
     details.push(pack(RetryInfoSchema, { retryDelay: duration(failure.retryAfterMs) }));

@@ -49,4 +49,6 @@ export interface Entry extends EntryName {
   readonly createdUs: bigint | undefined;
   /** Microseconds since 1970; undefined where a foreign writer stored infinity. */
   readonly updatedUs: bigint | undefined;
+  /** Microseconds since 1970; undefined for an entry that stays. */
+  readonly expiresUs: bigint | undefined;
 }

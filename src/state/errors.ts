@@ -1,9 +1,14 @@
+import type { Revision } from "./entry.ts";
+import type { Condition, Failure } from "./requests.ts";
+
 /**
  * What can go wrong, in the domain's own words: no gRPC code, no SQL. Ordinary outcomes (an entry
  * that isn't there) are values, not errors.
  */
 export abstract class StateError extends Error {
   override readonly name = this.constructor.name;
+  /** Whether one call is to blame, and others that were made together with it aren't. */
+  readonly isOneCallsFault: boolean = false;
 }
 
 /** A field of the request is missing, malformed or not supported. */
@@ -18,10 +23,16 @@ export class InvalidField extends StateError {
     this.field = field;
     this.problem = problem;
   }
+
+  /** The same of a part of a request. */
+  within(path: string): InvalidField {
+    return new InvalidField(`${path}.${this.field}`, this.problem);
+  }
 }
 
 /** A value isn't JSON, or jsonb can't keep it exactly. */
 export class InvalidValue extends StateError {
+  override readonly isOneCallsFault = true;
   readonly field: string;
   readonly problem: string;
   /** Where, in UTF-16 code units from the start of the text; undefined if only the database knows. */
@@ -34,6 +45,11 @@ export class InvalidValue extends StateError {
     this.field = field;
     this.problem = problem;
     this.offset = offset;
+  }
+
+  /** The same of a part of a request. */
+  within(path: string): InvalidValue {
+    return new InvalidValue(`${path}.${this.field}`, this.problem, this.offset);
   }
 }
 
@@ -51,16 +67,93 @@ export class TooLarge extends StateError {
     this.size = size;
     this.limit = limit;
   }
+
+  /** The same of a part of a request. */
+  within(path: string): TooLarge {
+    return new TooLarge(`${path}.${this.field}`, this.size, this.limit);
+  }
 }
 
 /** A stored value, written by another program, is larger than the sidecar reads. */
 export class TooLargeToRead extends StateError {
+  override readonly isOneCallsFault = true;
   /** Bytes a value's text may have. */
   readonly limit: number;
 
   constructor(limit: number) {
     super(`a value is larger than the ${limit} bytes that are read`);
     this.limit = limit;
+  }
+}
+
+/** A write's condition doesn't hold; nothing was written. */
+export class ConditionLost extends StateError {
+  readonly condition: Condition;
+  /** The entry's revision; undefined when there is no such entry. */
+  readonly current: Revision | undefined;
+
+  constructor(condition: Condition, current: Revision | undefined) {
+    const found = current === undefined ? "there is none" : `its revision is ${current}`;
+    super(`the entry isn't as the condition says: ${found}`);
+    this.condition = condition;
+    this.current = current;
+  }
+}
+
+/** An update's change doesn't go with the value there is; nothing was written. */
+export class WrongType extends StateError {
+  readonly current: Revision | undefined;
+
+  constructor(current: Revision | undefined) {
+    super("the value there is is of another type than the change is for");
+    this.current = current;
+  }
+}
+
+/** A number would leave its bounds; nothing was written. */
+export class OutOfBounds extends StateError {
+  readonly current: Revision | undefined;
+
+  constructor(current: Revision | undefined) {
+    super("the result would be out of bounds");
+    this.current = current;
+  }
+}
+
+/** Parts of a write of several failed; nothing was written. */
+export class ChecksFailed extends StateError {
+  readonly failures: readonly Failure[];
+
+  constructor(failures: readonly Failure[]) {
+    const parts = failures.map(({ part, index }) => `${part}s[${index}]`);
+    const named = parts.length > 10 ? [...parts.slice(0, 10), "…"] : parts;
+    super(`nothing was done, because of ${named.join(", ")}`);
+    this.failures = failures;
+  }
+}
+
+/** The plugin would have more than it may; nothing was written. */
+export class QuotaExceeded extends StateError {
+  readonly quota: "entries" | "bytes";
+  /** What the plugin has. */
+  readonly used: bigint;
+  /** What the write would add. */
+  readonly asked: bigint;
+  readonly limit: number;
+
+  constructor(quota: "entries" | "bytes", used: bigint, asked: bigint, limit: number) {
+    super(`the plugin has ${used} ${quota} of at most ${limit}, and this would add ${asked}`);
+    this.quota = quota;
+    this.used = used;
+    this.asked = asked;
+    this.limit = limit;
+  }
+}
+
+/** A request id was used for another request; nothing was written. */
+export class RequestIdReusedError extends StateError {
+  constructor() {
+    super("request_id was used for another request");
   }
 }
 

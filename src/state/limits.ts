@@ -16,7 +16,7 @@ export const maxNamespaceBytes = 256;
 export const defaultMaxValueBytes = 4 * 1024 * 1024;
 
 /**
- * Bytes of UTF-8 in a value that is read. Larger than any that can be set; migrations/0003 has the
+ * Bytes of UTF-8 in a value that is read. Larger than any that can be set; migrations/0004 has the
  * same number.
  */
 export const maxReadableValueBytes = 64 * 1024 * 1024;
@@ -38,3 +38,33 @@ export const maxPageSize = 1000;
  * entries a page stays under the 4 MiB that gRPC clients accept by default.
  */
 export const maxPageBytes = 3 * 1024 * 1024;
+
+/** Checks in a Transact; its operations are as many again. A batch of calls has as many operations. */
+export const maxTransactChecks = 128;
+
+/** Operations in a Transact. */
+export const maxTransactOperations = 128;
+
+/** Bytes of names and values in a Transact: what one batch of writes may have. */
+export const maxTransactBytes = 8 * 1024 * 1024;
+
+/** Names in a BatchGet. */
+export const maxBatchGetNames = 128;
+
+/** Levels of objects in a merge patch: PostgreSQL applies it by recursion, and 566 are too many for it. */
+export const maxMergePatchDepth = 100;
+
+/** The longest time to live: 100 years, in microseconds. */
+export const maxTtlUs = 100n * 365n * 24n * 3600n * 1_000_000n;
+
+/** The bounds that whoever starts the sidecar chooses. */
+export interface StateBounds {
+  /** Bytes of UTF-8 in a value's JSON text. */
+  readonly maxValueBytes: number;
+  /** How long a request id is remembered, in milliseconds. */
+  readonly rememberRequestsMs: number;
+  /** Entries a plugin may have; undefined: as many as it wants. */
+  readonly quotaEntries: number | undefined;
+  /** Bytes a plugin's entries may have together; undefined: as many as it wants. */
+  readonly quotaBytes: number | undefined;
+}

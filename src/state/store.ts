@@ -1,5 +1,13 @@
 import type { Entry, EntryName, Revision } from "./entry.ts";
-import type { ListEntries, Write, WriteOutcome } from "./requests.ts";
+import type {
+  DeleteRange,
+  ListEntries,
+  ListScopes,
+  RequestIdReused,
+  ScopeSummary,
+  Write,
+  WriteOutcome,
+} from "./requests.ts";
 
 /** What an answer carries beside its content: the plugin's revision at that moment. */
 export interface At {
@@ -25,14 +33,39 @@ export interface Store {
   /** Reads one entry; undefined when there is none. */
   get(name: EntryName, signal: AbortSignal): Promise<At & { readonly entry: Entry | undefined }>;
 
+  /** Reads entries in one snapshot, in the order of their names. */
+  batchGet(
+    names: readonly EntryName[],
+    signal: AbortSignal,
+  ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }>;
+
   /**
-   * Makes one change. An unconditional one always succeeds. Deleting what isn't there is no change
-   * and takes no revision.
+   * Does all of a write's operations, in order, or none: none if a check or condition doesn't hold, if
+   * a change doesn't go with the value, or if the plugin would exceed its quota. That is an outcome,
+   * not a rejection. Deleting what isn't there is no change and takes no revision.
    *
-   * Rejects with {@link OutcomeUnknown} when the connection broke so late that the write may have
-   * happened: retrying is safe only if doing it twice is.
+   * With a request id that was used before, does nothing and answers what was answered then.
+   *
+   * A connection that breaks on the way doesn't matter, as long as the database comes back in time: the
+   * store finds out what happened and, if nothing did, sends the write again. Rejects with
+   * {@link OutcomeUnknown} when it doesn't come back: the write may have happened.
    */
   write(write: Write, signal: AbortSignal): Promise<WriteOutcome>;
+
+  /**
+   * Removes a range of entries, in batches that are transactions of their own, and says how many. A
+   * rejection, also by `signal`, leaves what was removed so.
+   */
+  deleteRange(
+    range: DeleteRange,
+    signal: AbortSignal,
+  ): Promise<(At & { readonly kind: "done"; readonly deleted: bigint }) | RequestIdReused>;
+
+  /** Reads a page of the places that hold entries, in the order of kind, scope id and namespace. */
+  listScopes(
+    list: ListScopes,
+    signal: AbortSignal,
+  ): Promise<At & { readonly scopes: readonly ScopeSummary[]; readonly more: boolean }>;
 
   /**
    * Reads a page in one snapshot. `more` says whether the range had entries beyond it.

@@ -14,7 +14,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file pluginstate/v1/entry.proto.
  */
 export const file_pluginstate_v1_entry: GenFile = /*@__PURE__*/
-  fileDesc("ChpwbHVnaW5zdGF0ZS92MS9lbnRyeS5wcm90bxIOcGx1Z2luc3RhdGUudjEiPAoFU2NvcGUSJwoEa2luZBgBIAEoDjIZLnBsdWdpbnN0YXRlLnYxLlNjb3BlS2luZBIKCgJpZBgCIAEoCSLVAQoFRW50cnkSJAoFc2NvcGUYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5TY29wZRIRCgluYW1lc3BhY2UYAiABKAkSCwoDa2V5GAMgASgJEhIKCnZhbHVlX2pzb24YBCABKAkSEAoIcmV2aXNpb24YBSABKAMSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCrnAQoJU2NvcGVLaW5kEhoKFlNDT1BFX0tJTkRfVU5TUEVDSUZJRUQQABIXChNTQ09QRV9LSU5EX0lOU1RBTkNFEAESFgoSU0NPUEVfS0lORF9DT01QQU5ZEAISFgoSU0NPUEVfS0lORF9QUk9KRUNUEAMSIAocU0NPUEVfS0lORF9QUk9KRUNUX1dPUktTUEFDRRAEEhQKEFNDT1BFX0tJTkRfQUdFTlQQBRIUChBTQ09QRV9LSU5EX0lTU1VFEAYSEwoPU0NPUEVfS0lORF9HT0FMEAcSEgoOU0NPUEVfS0lORF9SVU4QCGIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("ChpwbHVnaW5zdGF0ZS92MS9lbnRyeS5wcm90bxIOcGx1Z2luc3RhdGUudjEiPAoFU2NvcGUSJwoEa2luZBgBIAEoDjIZLnBsdWdpbnN0YXRlLnYxLlNjb3BlS2luZBIKCgJpZBgCIAEoCSKGAgoFRW50cnkSJAoFc2NvcGUYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5TY29wZRIRCgluYW1lc3BhY2UYAiABKAkSCwoDa2V5GAMgASgJEhIKCnZhbHVlX2pzb24YBCABKAkSEAoIcmV2aXNpb24YBSABKAMSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtleHBpcmVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiUQoJRW50cnlOYW1lEiQKBXNjb3BlGAEgASgLMhUucGx1Z2luc3RhdGUudjEuU2NvcGUSEQoJbmFtZXNwYWNlGAIgASgJEgsKA2tleRgDIAEoCSrnAQoJU2NvcGVLaW5kEhoKFlNDT1BFX0tJTkRfVU5TUEVDSUZJRUQQABIXChNTQ09QRV9LSU5EX0lOU1RBTkNFEAESFgoSU0NPUEVfS0lORF9DT01QQU5ZEAISFgoSU0NPUEVfS0lORF9QUk9KRUNUEAMSIAocU0NPUEVfS0lORF9QUk9KRUNUX1dPUktTUEFDRRAEEhQKEFNDT1BFX0tJTkRfQUdFTlQQBRIUChBTQ09QRV9LSU5EX0lTU1VFEAYSEwoPU0NPUEVfS0lORF9HT0FMEAcSEgoOU0NPUEVfS0lORF9SVU4QCGIGcHJvdG8z", [file_google_protobuf_timestamp]);
 
 /**
  * The thing that state belongs to: the installation, or one object of the host.
@@ -106,6 +106,14 @@ export type Entry = Message<"pluginstate.v1.Entry"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 7;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * When its time is over, by the database's clock: from then on it isn't there. Unset for an entry
+   * that stays.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 8;
+   */
+  expireTime?: Timestamp | undefined;
 };
 
 /**
@@ -114,6 +122,41 @@ export type Entry = Message<"pluginstate.v1.Entry"> & {
  */
 export const EntrySchema: GenMessage<Entry> = /*@__PURE__*/
   messageDesc(file_pluginstate_v1_entry, 1);
+
+/**
+ * What names one entry of the plugin.
+ *
+ * @generated from message pluginstate.v1.EntryName
+ */
+export type EntryName = Message<"pluginstate.v1.EntryName"> & {
+  /**
+   * The scope it is kept in. Required.
+   *
+   * @generated from field: pluginstate.v1.Scope scope = 1;
+   */
+  scope?: Scope | undefined;
+
+  /**
+   * The namespace it is kept in; empty means `default`.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * The key. Required.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message pluginstate.v1.EntryName.
+ * Use `create(EntryNameSchema)` to create a new message.
+ */
+export const EntryNameSchema: GenMessage<EntryName> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_entry, 2);
 
 /**
  * What a scope's id names. One plugin may keep state in scopes of every kind side by side.

@@ -4,15 +4,88 @@
 // @generated from file pluginstate/v1/errors.proto (package pluginstate.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenEnum, GenFile } from "@bufbuild/protobuf/codegenv2";
-import { enumDesc, fileDesc } from "@bufbuild/protobuf/codegenv2";
-import type { UnknownEnum } from "@bufbuild/protobuf";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file pluginstate/v1/errors.proto.
  */
 export const file_pluginstate_v1_errors: GenFile = /*@__PURE__*/
-  fileDesc("ChtwbHVnaW5zdGF0ZS92MS9lcnJvcnMucHJvdG8SDnBsdWdpbnN0YXRlLnYxKq4DCgtFcnJvclJlYXNvbhIcChhFUlJPUl9SRUFTT05fVU5TUEVDSUZJRUQQABIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9GSUVMRBABEh4KGkVSUk9SX1JFQVNPTl9JTlZBTElEX1ZBTFVFEAISGgoWRVJST1JfUkVBU09OX1RPT19MQVJHRRADEiYKIkVSUk9SX1JFQVNPTl9QTFVHSU5fTk9UX1JFR0lTVEVSRUQQBBIlCiFFUlJPUl9SRUFTT05fREFUQUJBU0VfVU5BVkFJTEFCTEUQBRIgChxFUlJPUl9SRUFTT05fT1VUQ09NRV9VTktOT1dOEAYSGwoXRVJST1JfUkVBU09OX09WRVJMT0FERUQQBxIeChpFUlJPUl9SRUFTT05fU0hVVFRJTkdfRE9XThAIEiIKHkVSUk9SX1JFQVNPTl9ERUFETElORV9FWENFRURFRBAJEhoKFkVSUk9SX1JFQVNPTl9DQU5DRUxMRUQQChIZChVFUlJPUl9SRUFTT05fSU5URVJOQUwQCxIcChhFUlJPUl9SRUFTT05fVU5TVVBQT1JURUQQDGIGcHJvdG8z");
+  fileDesc("ChtwbHVnaW5zdGF0ZS92MS9lcnJvcnMucHJvdG8SDnBsdWdpbnN0YXRlLnYxIjsKDEZhaWxlZENoZWNrcxIrCgZmYWlsZWQYASADKAsyGy5wbHVnaW5zdGF0ZS52MS5GYWlsZWRDaGVjayKcAQoLRmFpbGVkQ2hlY2sSDwoFY2hlY2sYASABKAVIABITCglvcGVyYXRpb24YAiABKAVIABIrCgZyZWFzb24YAyABKA4yGy5wbHVnaW5zdGF0ZS52MS5FcnJvclJlYXNvbhIdChBjdXJyZW50X3JldmlzaW9uGAQgASgDSAGIAQFCBgoEcGFydEITChFfY3VycmVudF9yZXZpc2lvbiqyBQoLRXJyb3JSZWFzb24SHAoYRVJST1JfUkVBU09OX1VOU1BFQ0lGSUVEEAASHgoaRVJST1JfUkVBU09OX0lOVkFMSURfRklFTEQQARIeChpFUlJPUl9SRUFTT05fSU5WQUxJRF9WQUxVRRACEhoKFkVSUk9SX1JFQVNPTl9UT09fTEFSR0UQAxImCiJFUlJPUl9SRUFTT05fUExVR0lOX05PVF9SRUdJU1RFUkVEEAQSJQohRVJST1JfUkVBU09OX0RBVEFCQVNFX1VOQVZBSUxBQkxFEAUSIAocRVJST1JfUkVBU09OX09VVENPTUVfVU5LTk9XThAGEhsKF0VSUk9SX1JFQVNPTl9PVkVSTE9BREVEEAcSHgoaRVJST1JfUkVBU09OX1NIVVRUSU5HX0RPV04QCBIiCh5FUlJPUl9SRUFTT05fREVBRExJTkVfRVhDRUVERUQQCRIaChZFUlJPUl9SRUFTT05fQ0FOQ0VMTEVEEAoSGQoVRVJST1JfUkVBU09OX0lOVEVSTkFMEAsSHAoYRVJST1JfUkVBU09OX1VOU1VQUE9SVEVEEAwSIgoeRVJST1JfUkVBU09OX1JFVklTSU9OX01JU01BVENIEA0SHQoZRVJST1JfUkVBU09OX0VOVFJZX0VYSVNUUxAOEh0KGUVSUk9SX1JFQVNPTl9FTlRSWV9BQlNFTlQQDxIbChdFUlJPUl9SRUFTT05fV1JPTkdfVFlQRRAQEh4KGkVSUk9SX1JFQVNPTl9PVVRfT0ZfQk9VTkRTEBESHgoaRVJST1JfUkVBU09OX0NIRUNLU19GQUlMRUQQEhIiCh5FUlJPUl9SRUFTT05fUkVRVUVTVF9JRF9SRVVTRUQQExIfChtFUlJPUl9SRUFTT05fUVVPVEFfRVhDRUVERUQQFGIGcHJvdG8z");
+
+/**
+ * Which parts of a Transact failed. A detail of the error's google.rpc.Status.
+ *
+ * @generated from message pluginstate.v1.FailedChecks
+ */
+export type FailedChecks = Message<"pluginstate.v1.FailedChecks"> & {
+  /**
+   * One for each failed part: checks first, then operations, each in order.
+   *
+   * @generated from field: repeated pluginstate.v1.FailedCheck failed = 1;
+   */
+  failed: FailedCheck[];
+};
+
+/**
+ * Describes the message pluginstate.v1.FailedChecks.
+ * Use `create(FailedChecksSchema)` to create a new message.
+ */
+export const FailedChecksSchema: GenMessage<FailedChecks> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_errors, 0);
+
+/**
+ * One failed part of a Transact.
+ *
+ * @generated from message pluginstate.v1.FailedCheck
+ */
+export type FailedCheck = Message<"pluginstate.v1.FailedCheck"> & {
+  /**
+   * Where in the request it stands.
+   *
+   * @generated from oneof pluginstate.v1.FailedCheck.part
+   */
+  part: {
+    /**
+     * The index in `checks`, from 0.
+     *
+     * @generated from field: int32 check = 1;
+     */
+    value: number;
+    case: "check";
+  } | {
+    /**
+     * The index in `operations`, from 0.
+     *
+     * @generated from field: int32 operation = 2;
+     */
+    value: number;
+    case: "operation";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Why: REVISION_MISMATCH, ENTRY_EXISTS or ENTRY_ABSENT; of an operation also WRONG_TYPE,
+   * OUT_OF_BOUNDS or TOO_LARGE.
+   *
+   * @generated from field: pluginstate.v1.ErrorReason reason = 3;
+   */
+  reason: ErrorReason;
+
+  /**
+   * The entry's revision; unset when there is no such entry.
+   *
+   * @generated from field: optional int64 current_revision = 4;
+   */
+  currentRevision?: bigint | undefined;
+};
+
+/**
+ * Describes the message pluginstate.v1.FailedCheck.
+ * Use `create(FailedCheckSchema)` to create a new message.
+ */
+export const FailedCheckSchema: GenMessage<FailedCheck> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_errors, 1);
 
 /**
  * Why a call failed. google.rpc.ErrorInfo.reason holds one of these names without the
@@ -70,7 +143,8 @@ export const ErrorReason = {
   DATABASE_UNAVAILABLE: 5,
 
   /**
-   * UNKNOWN. The connection broke after a write was sent: it may or may not be there.
+   * UNKNOWN. The connection broke after a write was sent, and the database didn't come back in time
+   * to ask: it may or may not be there. Repeating it is safe with the same request_id.
    *
    * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 6;
    */
@@ -119,6 +193,69 @@ export const ErrorReason = {
    * @generated from enum value: ERROR_REASON_UNSUPPORTED = 12;
    */
   UNSUPPORTED: 12,
+
+  /**
+   * ABORTED {current}. if_revision isn't met. current is the entry's revision; it is left out when
+   * there is no such entry. Read again, and decide anew.
+   *
+   * @generated from enum value: ERROR_REASON_REVISION_MISMATCH = 13;
+   */
+  REVISION_MISMATCH: 13,
+
+  /**
+   * ALREADY_EXISTS {current}. if_absent isn't met; current is the entry's revision.
+   *
+   * @generated from enum value: ERROR_REASON_ENTRY_EXISTS = 14;
+   */
+  ENTRY_EXISTS: 14,
+
+  /**
+   * FAILED_PRECONDITION. if_present isn't met.
+   *
+   * @generated from enum value: ERROR_REASON_ENTRY_ABSENT = 15;
+   */
+  ENTRY_ABSENT: 15,
+
+  /**
+   * FAILED_PRECONDITION {current}. An Update's change doesn't go with the value there is: an
+   * increment of what is no number, an append to what is no array. Nothing was changed.
+   *
+   * @generated from enum value: ERROR_REASON_WRONG_TYPE = 16;
+   */
+  WRONG_TYPE: 16,
+
+  /**
+   * FAILED_PRECONDITION {current}. An increment's result would be beyond its min or max, or beyond
+   * what a number can hold. Nothing was changed.
+   *
+   * @generated from enum value: ERROR_REASON_OUT_OF_BOUNDS = 17;
+   */
+  OUT_OF_BOUNDS: 17,
+
+  /**
+   * Of Transact: checks, or operations, failed, and nothing was done. FailedChecks names each, with
+   * its own reason. ABORTED when all of them are conditions, so that reading again and trying again
+   * makes sense, else FAILED_PRECONDITION.
+   *
+   * @generated from enum value: ERROR_REASON_CHECKS_FAILED = 18;
+   */
+  CHECKS_FAILED: 18,
+
+  /**
+   * INVALID_ARGUMENT. The request_id was used for another request. Nothing was done.
+   *
+   * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 19;
+   */
+  REQUEST_ID_REUSED: 19,
+
+  /**
+   * RESOURCE_EXHAUSTED {quota, used, asked, limit}. The plugin would have more than it may: quota is
+   * `entries` or `bytes`, used is what it has, asked what the write would add. Nothing was changed.
+   * Deleting always works.
+   *
+   * @generated from enum value: ERROR_REASON_QUOTA_EXCEEDED = 20;
+   */
+  QUOTA_EXCEEDED: 20,
 } as const;
 
 /**

@@ -6,7 +6,9 @@
 
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Entry, Scope } from "./entry_pb.ts";
+import type { Duration } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
+import type { Entry, EntryName, Scope, ScopeKind } from "./entry_pb.ts";
 import { file_pluginstate_v1_entry } from "./entry_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -14,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pluginstate/v1/plugin_state_service.proto.
  */
 export const file_pluginstate_v1_plugin_state_service: GenFile = /*@__PURE__*/
-  fileDesc("CilwbHVnaW5zdGF0ZS92MS9wbHVnaW5fc3RhdGVfc2VydmljZS5wcm90bxIOcGx1Z2luc3RhdGUudjEiUgoKR2V0UmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkiRQoLR2V0UmVzcG9uc2USJAoFZW50cnkYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5FbnRyeRIQCghyZXZpc2lvbhgCIAEoAyJmCgpTZXRSZXF1ZXN0EiQKBXNjb3BlGAEgASgLMhUucGx1Z2luc3RhdGUudjEuU2NvcGUSEQoJbmFtZXNwYWNlGAIgASgJEgsKA2tleRgDIAEoCRISCgp2YWx1ZV9qc29uGAQgASgJIjAKC1NldFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEg8KB2NyZWF0ZWQYAiABKAgiVQoNRGVsZXRlUmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkiMwoORGVsZXRlUmVzcG9uc2USDwoHZXhpc3RlZBgBIAEoCBIQCghyZXZpc2lvbhgCIAEoAyLSAQoLTGlzdFJlcXVlc3QSJAoFc2NvcGUYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5TY29wZRIRCgluYW1lc3BhY2UYAiABKAkSDgoGcHJlZml4GAMgASgJEg0KBXN0YXJ0GAQgASgJEhMKC3N0YXJ0X2FmdGVyGAUgASgJEgsKA2VuZBgGIAEoCRIPCgdyZXZlcnNlGAcgASgIEhEKCWtleXNfb25seRgIIAEoCBIRCglwYWdlX3NpemUYCSABKAUSEgoKcGFnZV90b2tlbhgKIAEoCSJhCgxMaXN0UmVzcG9uc2USJgoHZW50cmllcxgBIAMoCzIVLnBsdWdpbnN0YXRlLnYxLkVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCKkAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSFAoMYXBpX3ZlcnNpb25zGAIgAygJEiYKBnBsdWdpbhgDIAEoCzIWLnBsdWdpbnN0YXRlLnYxLlBsdWdpbhIUCgxjYXBhYmlsaXRpZXMYBCADKAkSJgoGbGltaXRzGAUgASgLMhYucGx1Z2luc3RhdGUudjEuTGltaXRzIiEKBlBsdWdpbhIKCgJpZBgBIAEoCRILCgNrZXkYAiABKAki1AEKBkxpbWl0cxIVCg1tYXhfa2V5X2J5dGVzGAEgASgFEhoKEm1heF9zY29wZV9pZF9ieXRlcxgCIAEoBRIbChNtYXhfbmFtZXNwYWNlX2J5dGVzGAMgASgFEhcKD21heF92YWx1ZV9ieXRlcxgEIAEoBRIXCg9tYXhfdmFsdWVfZGVwdGgYBSABKAUSGQoRZGVmYXVsdF9wYWdlX3NpemUYBiABKAUSFQoNbWF4X3BhZ2Vfc2l6ZRgHIAEoBRIWCg5tYXhfcGFnZV9ieXRlcxgIIAEoBTL+AgoSUGx1Z2luU3RhdGVTZXJ2aWNlEj4KA0dldBIaLnBsdWdpbnN0YXRlLnYxLkdldFJlcXVlc3QaGy5wbHVnaW5zdGF0ZS52MS5HZXRSZXNwb25zZRI+CgNTZXQSGi5wbHVnaW5zdGF0ZS52MS5TZXRSZXF1ZXN0GhsucGx1Z2luc3RhdGUudjEuU2V0UmVzcG9uc2USRwoGRGVsZXRlEh0ucGx1Z2luc3RhdGUudjEuRGVsZXRlUmVxdWVzdBoeLnBsdWdpbnN0YXRlLnYxLkRlbGV0ZVJlc3BvbnNlEkEKBExpc3QSGy5wbHVnaW5zdGF0ZS52MS5MaXN0UmVxdWVzdBocLnBsdWdpbnN0YXRlLnYxLkxpc3RSZXNwb25zZRJcCg1HZXRTZXJ2ZXJJbmZvEiQucGx1Z2luc3RhdGUudjEuR2V0U2VydmVySW5mb1JlcXVlc3QaJS5wbHVnaW5zdGF0ZS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2ViBnByb3RvMw", [file_pluginstate_v1_entry]);
+  fileDesc("CilwbHVnaW5zdGF0ZS92MS9wbHVnaW5fc3RhdGVfc2VydmljZS5wcm90bxIOcGx1Z2luc3RhdGUudjEiUgoKR2V0UmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkiRQoLR2V0UmVzcG9uc2USJAoFZW50cnkYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5FbnRyeRIQCghyZXZpc2lvbhgCIAEoAyKcAgoKU2V0UmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkSEgoKdmFsdWVfanNvbhgEIAEoCRIVCgtpZl9yZXZpc2lvbhgFIAEoA0gAEhMKCWlmX2Fic2VudBgGIAEoCEgAEhQKCmlmX3ByZXNlbnQYByABKAhIABImCgN0dGwYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIa2VlcF90dGwYCSABKAgSFwoPcmV0dXJuX3ByZXZpb3VzGAogASgIEhIKCnJlcXVlc3RfaWQYCyABKAlCCwoJY29uZGl0aW9uIlkKC1NldFJlc3BvbnNlEhAKCHJldmlzaW9uGAEgASgDEg8KB2NyZWF0ZWQYAiABKAgSJwoIcHJldmlvdXMYAyABKAsyFS5wbHVnaW5zdGF0ZS52MS5FbnRyeSLRAQoNRGVsZXRlUmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkSFQoLaWZfcmV2aXNpb24YBCABKANIABITCglpZl9hYnNlbnQYBSABKAhIABIUCgppZl9wcmVzZW50GAYgASgISAASFwoPcmV0dXJuX3ByZXZpb3VzGAcgASgIEhIKCnJlcXVlc3RfaWQYCCABKAlCCwoJY29uZGl0aW9uIlwKDkRlbGV0ZVJlc3BvbnNlEg8KB2V4aXN0ZWQYASABKAgSEAoIcmV2aXNpb24YAiABKAMSJwoIcHJldmlvdXMYAyABKAsyFS5wbHVnaW5zdGF0ZS52MS5FbnRyeSKGAwoNVXBkYXRlUmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRILCgNrZXkYAyABKAkSLgoJaW5jcmVtZW50GAQgASgLMhkucGx1Z2luc3RhdGUudjEuSW5jcmVtZW50SAASFQoLbWVyZ2VfcGF0Y2gYBSABKAlIABIoCgZhcHBlbmQYBiABKAsyFi5wbHVnaW5zdGF0ZS52MS5BcHBlbmRIABIVCgtpZl9yZXZpc2lvbhgHIAEoA0gBEhMKCWlmX2Fic2VudBgIIAEoCEgBEhQKCmlmX3ByZXNlbnQYCSABKAhIARImCgN0dGwYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SEAoIa2VlcF90dGwYCyABKAgSFwoPcmV0dXJuX3ByZXZpb3VzGAwgASgIEhIKCnJlcXVlc3RfaWQYDSABKAlCCAoGY2hhbmdlQgsKCWNvbmRpdGlvbiJRCglJbmNyZW1lbnQSCgoCYnkYASABKAkSDwoHaW5pdGlhbBgCIAEoCRILCgNtaW4YAyABKAkSCwoDbWF4GAQgASgJEg0KBWNsYW1wGAUgASgIIkAKBkFwcGVuZBISCgp2YWx1ZV9qc29uGAEgASgJEhIKCm1heF9sZW5ndGgYAiABKAUSDgoGdW5pcXVlGAMgASgIIoEBCg5VcGRhdGVSZXNwb25zZRIQCghyZXZpc2lvbhgBIAEoAxISCgp2YWx1ZV9qc29uGAIgASgJEg8KB2NyZWF0ZWQYAyABKAgSDwoHY2hhbmdlZBgEIAEoCBInCghwcmV2aW91cxgFIAEoCzIVLnBsdWdpbnN0YXRlLnYxLkVudHJ5InsKD1RyYW5zYWN0UmVxdWVzdBIlCgZjaGVja3MYASADKAsyFS5wbHVnaW5zdGF0ZS52MS5DaGVjaxItCgpvcGVyYXRpb25zGAIgAygLMhkucGx1Z2luc3RhdGUudjEuT3BlcmF0aW9uEhIKCnJlcXVlc3RfaWQYAyABKAkinAEKBUNoZWNrEiQKBXNjb3BlGAEgASgLMhUucGx1Z2luc3RhdGUudjEuU2NvcGUSEQoJbmFtZXNwYWNlGAIgASgJEgsKA2tleRgDIAEoCRIVCgtpZl9yZXZpc2lvbhgEIAEoA0gAEhMKCWlmX2Fic2VudBgFIAEoCEgAEhQKCmlmX3ByZXNlbnQYBiABKAhIAEILCgljb25kaXRpb24ipQEKCU9wZXJhdGlvbhIpCgNzZXQYASABKAsyGi5wbHVnaW5zdGF0ZS52MS5TZXRSZXF1ZXN0SAASLwoGZGVsZXRlGAIgASgLMh0ucGx1Z2luc3RhdGUudjEuRGVsZXRlUmVxdWVzdEgAEi8KBnVwZGF0ZRgDIAEoCzIdLnBsdWdpbnN0YXRlLnYxLlVwZGF0ZVJlcXVlc3RIAEILCglvcGVyYXRpb24iVgoQVHJhbnNhY3RSZXNwb25zZRIwCgdyZXN1bHRzGAEgAygLMh8ucGx1Z2luc3RhdGUudjEuT3BlcmF0aW9uUmVzdWx0EhAKCHJldmlzaW9uGAIgASgDIqsBCg9PcGVyYXRpb25SZXN1bHQSKgoDc2V0GAEgASgLMhsucGx1Z2luc3RhdGUudjEuU2V0UmVzcG9uc2VIABIwCgZkZWxldGUYAiABKAsyHi5wbHVnaW5zdGF0ZS52MS5EZWxldGVSZXNwb25zZUgAEjAKBnVwZGF0ZRgDIAEoCzIeLnBsdWdpbnN0YXRlLnYxLlVwZGF0ZVJlc3BvbnNlSABCCAoGcmVzdWx0IjsKD0JhdGNoR2V0UmVxdWVzdBIoCgVuYW1lcxgBIAMoCzIZLnBsdWdpbnN0YXRlLnYxLkVudHJ5TmFtZSJVChBCYXRjaEdldFJlc3BvbnNlEi8KB3Jlc3VsdHMYASADKAsyHi5wbHVnaW5zdGF0ZS52MS5CYXRjaEdldFJlc3VsdBIQCghyZXZpc2lvbhgCIAEoAyI2Cg5CYXRjaEdldFJlc3VsdBIkCgVlbnRyeRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLkVudHJ5InEKEkRlbGV0ZVJhbmdlUmVxdWVzdBIkCgVzY29wZRgBIAEoCzIVLnBsdWdpbnN0YXRlLnYxLlNjb3BlEhEKCW5hbWVzcGFjZRgCIAEoCRIOCgZwcmVmaXgYAyABKAkSEgoKcmVxdWVzdF9pZBgEIAEoCSI4ChNEZWxldGVSYW5nZVJlc3BvbnNlEg8KB2RlbGV0ZWQYASABKAMSEAoIcmV2aXNpb24YAiABKAMiYwoRTGlzdFNjb3Blc1JlcXVlc3QSJwoEa2luZBgBIAEoDjIZLnBsdWdpbnN0YXRlLnYxLlNjb3BlS2luZBIRCglwYWdlX3NpemUYAiABKAUSEgoKcGFnZV90b2tlbhgDIAEoCSJtChJMaXN0U2NvcGVzUmVzcG9uc2USLAoGc2NvcGVzGAEgAygLMhwucGx1Z2luc3RhdGUudjEuU2NvcGVTdW1tYXJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyJnCgxTY29wZVN1bW1hcnkSJAoFc2NvcGUYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5TY29wZRIRCgluYW1lc3BhY2UYAiABKAkSDwoHZW50cmllcxgDIAEoAxINCgVieXRlcxgEIAEoAyLSAQoLTGlzdFJlcXVlc3QSJAoFc2NvcGUYASABKAsyFS5wbHVnaW5zdGF0ZS52MS5TY29wZRIRCgluYW1lc3BhY2UYAiABKAkSDgoGcHJlZml4GAMgASgJEg0KBXN0YXJ0GAQgASgJEhMKC3N0YXJ0X2FmdGVyGAUgASgJEgsKA2VuZBgGIAEoCRIPCgdyZXZlcnNlGAcgASgIEhEKCWtleXNfb25seRgIIAEoCBIRCglwYWdlX3NpemUYCSABKAUSEgoKcGFnZV90b2tlbhgKIAEoCSJhCgxMaXN0UmVzcG9uc2USJgoHZW50cmllcxgBIAMoCzIVLnBsdWdpbnN0YXRlLnYxLkVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAyIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCKkAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSFAoMYXBpX3ZlcnNpb25zGAIgAygJEiYKBnBsdWdpbhgDIAEoCzIWLnBsdWdpbnN0YXRlLnYxLlBsdWdpbhIUCgxjYXBhYmlsaXRpZXMYBCADKAkSJgoGbGltaXRzGAUgASgLMhYucGx1Z2luc3RhdGUudjEuTGltaXRzIiEKBlBsdWdpbhIKCgJpZBgBIAEoCRILCgNrZXkYAiABKAkilgMKBkxpbWl0cxIVCg1tYXhfa2V5X2J5dGVzGAEgASgFEhoKEm1heF9zY29wZV9pZF9ieXRlcxgCIAEoBRIbChNtYXhfbmFtZXNwYWNlX2J5dGVzGAMgASgFEhcKD21heF92YWx1ZV9ieXRlcxgEIAEoBRIXCg9tYXhfdmFsdWVfZGVwdGgYBSABKAUSGQoRZGVmYXVsdF9wYWdlX3NpemUYBiABKAUSFQoNbWF4X3BhZ2Vfc2l6ZRgHIAEoBRIWCg5tYXhfcGFnZV9ieXRlcxgIIAEoBRIbChNtYXhfdHJhbnNhY3RfY2hlY2tzGAkgASgFEh8KF21heF90cmFuc2FjdF9vcGVyYXRpb25zGAogASgFEhsKE21heF9iYXRjaF9nZXRfbmFtZXMYCyABKAUSHQoVbWF4X21lcmdlX3BhdGNoX2RlcHRoGAwgASgFEhoKEnJlcXVlc3RfaWRfc2Vjb25kcxgNIAEoAxIVCg1xdW90YV9lbnRyaWVzGA4gASgDEhMKC3F1b3RhX2J5dGVzGA8gASgDMpIGChJQbHVnaW5TdGF0ZVNlcnZpY2USPgoDR2V0EhoucGx1Z2luc3RhdGUudjEuR2V0UmVxdWVzdBobLnBsdWdpbnN0YXRlLnYxLkdldFJlc3BvbnNlEj4KA1NldBIaLnBsdWdpbnN0YXRlLnYxLlNldFJlcXVlc3QaGy5wbHVnaW5zdGF0ZS52MS5TZXRSZXNwb25zZRJHCgZEZWxldGUSHS5wbHVnaW5zdGF0ZS52MS5EZWxldGVSZXF1ZXN0Gh4ucGx1Z2luc3RhdGUudjEuRGVsZXRlUmVzcG9uc2USRwoGVXBkYXRlEh0ucGx1Z2luc3RhdGUudjEuVXBkYXRlUmVxdWVzdBoeLnBsdWdpbnN0YXRlLnYxLlVwZGF0ZVJlc3BvbnNlEk0KCFRyYW5zYWN0Eh8ucGx1Z2luc3RhdGUudjEuVHJhbnNhY3RSZXF1ZXN0GiAucGx1Z2luc3RhdGUudjEuVHJhbnNhY3RSZXNwb25zZRJNCghCYXRjaEdldBIfLnBsdWdpbnN0YXRlLnYxLkJhdGNoR2V0UmVxdWVzdBogLnBsdWdpbnN0YXRlLnYxLkJhdGNoR2V0UmVzcG9uc2USQQoETGlzdBIbLnBsdWdpbnN0YXRlLnYxLkxpc3RSZXF1ZXN0GhwucGx1Z2luc3RhdGUudjEuTGlzdFJlc3BvbnNlElYKC0RlbGV0ZVJhbmdlEiIucGx1Z2luc3RhdGUudjEuRGVsZXRlUmFuZ2VSZXF1ZXN0GiMucGx1Z2luc3RhdGUudjEuRGVsZXRlUmFuZ2VSZXNwb25zZRJTCgpMaXN0U2NvcGVzEiEucGx1Z2luc3RhdGUudjEuTGlzdFNjb3Blc1JlcXVlc3QaIi5wbHVnaW5zdGF0ZS52MS5MaXN0U2NvcGVzUmVzcG9uc2USXAoNR2V0U2VydmVySW5mbxIkLnBsdWdpbnN0YXRlLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiUucGx1Z2luc3RhdGUudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlYgZwcm90bzM", [file_google_protobuf_duration, file_pluginstate_v1_entry]);
 
 /**
  * Asks for one entry.
@@ -117,6 +119,67 @@ export type SetRequest = Message<"pluginstate.v1.SetRequest"> & {
    * @generated from field: string value_json = 4;
    */
   valueJson: string;
+
+  /**
+   * At most one. Without any the write is unconditional.
+   *
+   * @generated from oneof pluginstate.v1.SetRequest.condition
+   */
+  condition: {
+    /**
+     * Only if the entry is there with this revision.
+     *
+     * @generated from field: int64 if_revision = 5;
+     */
+    value: bigint;
+    case: "ifRevision";
+  } | {
+    /**
+     * Only if there is no such entry. Must be true.
+     *
+     * @generated from field: bool if_absent = 6;
+     */
+    value: boolean;
+    case: "ifAbsent";
+  } | {
+    /**
+     * Only if there is such an entry. Must be true.
+     *
+     * @generated from field: bool if_present = 7;
+     */
+    value: boolean;
+    case: "ifPresent";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * How long the entry is to live, more than 0, at most 100 years. Without it, and without keep_ttl,
+   * the entry stays, also if it had a time to live before.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 8;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * Leaves the entry's time to live as it is. Together with ttl, that one counts if the entry is new
+   * or had none.
+   *
+   * @generated from field: bool keep_ttl = 9;
+   */
+  keepTtl: boolean;
+
+  /**
+   * Answer the entry as it was before.
+   *
+   * @generated from field: bool return_previous = 10;
+   */
+  returnPrevious: boolean;
+
+  /**
+   * Makes repeating safe: see "Once only" above. A UUID.
+   *
+   * @generated from field: string request_id = 11;
+   */
+  requestId: string;
 };
 
 /**
@@ -145,6 +208,13 @@ export type SetResponse = Message<"pluginstate.v1.SetResponse"> & {
    * @generated from field: bool created = 2;
    */
   created: boolean;
+
+  /**
+   * The entry as it was before, if return_previous asked for it and there was one.
+   *
+   * @generated from field: pluginstate.v1.Entry previous = 3;
+   */
+  previous?: Entry | undefined;
 };
 
 /**
@@ -180,6 +250,51 @@ export type DeleteRequest = Message<"pluginstate.v1.DeleteRequest"> & {
    * @generated from field: string key = 3;
    */
   key: string;
+
+  /**
+   * At most one. Without any the write is unconditional.
+   *
+   * @generated from oneof pluginstate.v1.DeleteRequest.condition
+   */
+  condition: {
+    /**
+     * Only if the entry is there with this revision.
+     *
+     * @generated from field: int64 if_revision = 4;
+     */
+    value: bigint;
+    case: "ifRevision";
+  } | {
+    /**
+     * Only if there is no such entry. Must be true.
+     *
+     * @generated from field: bool if_absent = 5;
+     */
+    value: boolean;
+    case: "ifAbsent";
+  } | {
+    /**
+     * Only if there is such an entry. Must be true.
+     *
+     * @generated from field: bool if_present = 6;
+     */
+    value: boolean;
+    case: "ifPresent";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Answer the entry as it was before.
+   *
+   * @generated from field: bool return_previous = 7;
+   */
+  returnPrevious: boolean;
+
+  /**
+   * Makes repeating safe: see "Once only" above. A UUID.
+   *
+   * @generated from field: string request_id = 8;
+   */
+  requestId: string;
 };
 
 /**
@@ -209,6 +324,13 @@ export type DeleteResponse = Message<"pluginstate.v1.DeleteResponse"> & {
    * @generated from field: int64 revision = 2;
    */
   revision: bigint;
+
+  /**
+   * The entry as it was before, if return_previous asked for it and there was one.
+   *
+   * @generated from field: pluginstate.v1.Entry previous = 3;
+   */
+  previous?: Entry | undefined;
 };
 
 /**
@@ -217,6 +339,742 @@ export type DeleteResponse = Message<"pluginstate.v1.DeleteResponse"> & {
  */
 export const DeleteResponseSchema: GenMessage<DeleteResponse> = /*@__PURE__*/
   messageDesc(file_pluginstate_v1_plugin_state_service, 5);
+
+/**
+ * Changes one entry's value.
+ *
+ * @generated from message pluginstate.v1.UpdateRequest
+ */
+export type UpdateRequest = Message<"pluginstate.v1.UpdateRequest"> & {
+  /**
+   * Where the entry is kept. Required.
+   *
+   * @generated from field: pluginstate.v1.Scope scope = 1;
+   */
+  scope?: Scope | undefined;
+
+  /**
+   * Its namespace; empty means `default`.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * Its key. Required.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * What to do with the value. Required.
+   *
+   * @generated from oneof pluginstate.v1.UpdateRequest.change
+   */
+  change: {
+    /**
+     * Add to a number.
+     *
+     * @generated from field: pluginstate.v1.Increment increment = 4;
+     */
+    value: Increment;
+    case: "increment";
+  } | {
+    /**
+     * Change an object by a JSON merge patch (RFC 7396), as JSON text: members of the patch replace
+     * those of the value, objects member by member, and null removes one. A patch that isn't an
+     * object replaces the value; a value that isn't there, or is no object, counts as {}. Nested at
+     * most 100 levels deep.
+     *
+     * @generated from field: string merge_patch = 5;
+     */
+    value: string;
+    case: "mergePatch";
+  } | {
+    /**
+     * Add to the end of an array.
+     *
+     * @generated from field: pluginstate.v1.Append append = 6;
+     */
+    value: Append;
+    case: "append";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * At most one. Without any the write is unconditional.
+   *
+   * @generated from oneof pluginstate.v1.UpdateRequest.condition
+   */
+  condition: {
+    /**
+     * Only if the entry is there with this revision.
+     *
+     * @generated from field: int64 if_revision = 7;
+     */
+    value: bigint;
+    case: "ifRevision";
+  } | {
+    /**
+     * Only if there is no such entry. Must be true.
+     *
+     * @generated from field: bool if_absent = 8;
+     */
+    value: boolean;
+    case: "ifAbsent";
+  } | {
+    /**
+     * Only if there is such an entry. Must be true.
+     *
+     * @generated from field: bool if_present = 9;
+     */
+    value: boolean;
+    case: "ifPresent";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * How long the entry is to live from now on, more than 0, at most 100 years. Without it, the
+   * entry's time to live stays as it is.
+   *
+   * @generated from field: google.protobuf.Duration ttl = 10;
+   */
+  ttl?: Duration | undefined;
+
+  /**
+   * Together with ttl: that one counts only if the entry is new or had none. So a counter can be made
+   * to end a fixed time after its first increment.
+   *
+   * @generated from field: bool keep_ttl = 11;
+   */
+  keepTtl: boolean;
+
+  /**
+   * Answer the entry as it was before.
+   *
+   * @generated from field: bool return_previous = 12;
+   */
+  returnPrevious: boolean;
+
+  /**
+   * Makes repeating safe: see "Once only" above. A UUID.
+   *
+   * @generated from field: string request_id = 13;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message pluginstate.v1.UpdateRequest.
+ * Use `create(UpdateRequestSchema)` to create a new message.
+ */
+export const UpdateRequestSchema: GenMessage<UpdateRequest> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 6);
+
+/**
+ * Adds to a number, exactly: numbers are decimal, of any size a value may have.
+ *
+ * @generated from message pluginstate.v1.Increment
+ */
+export type Increment = Message<"pluginstate.v1.Increment"> & {
+  /**
+   * What to add, a JSON number as text: `1`, `-0.1`, `1e3`. Empty: 1.
+   *
+   * @generated from field: string by = 1;
+   */
+  by: string;
+
+  /**
+   * What to add to when there is no such entry, a JSON number as text. Empty: 0.
+   *
+   * @generated from field: string initial = 2;
+   */
+  initial: string;
+
+  /**
+   * The least the result may be, a JSON number as text. Empty: no bound.
+   *
+   * @generated from field: string min = 3;
+   */
+  min: string;
+
+  /**
+   * The most the result may be, a JSON number as text. Empty: no bound.
+   *
+   * @generated from field: string max = 4;
+   */
+  max: string;
+
+  /**
+   * Makes a result beyond a bound that bound, instead of refusing it with OUT_OF_BOUNDS.
+   *
+   * @generated from field: bool clamp = 5;
+   */
+  clamp: boolean;
+};
+
+/**
+ * Describes the message pluginstate.v1.Increment.
+ * Use `create(IncrementSchema)` to create a new message.
+ */
+export const IncrementSchema: GenMessage<Increment> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 7);
+
+/**
+ * Adds an item to the end of an array. No entry counts as the empty array.
+ *
+ * @generated from message pluginstate.v1.Append
+ */
+export type Append = Message<"pluginstate.v1.Append"> & {
+  /**
+   * The item as JSON text. Required.
+   *
+   * @generated from field: string value_json = 1;
+   */
+  valueJson: string;
+
+  /**
+   * How many items the array may have; the oldest are dropped. 0: as many as a value may hold.
+   *
+   * @generated from field: int32 max_length = 2;
+   */
+  maxLength: number;
+
+  /**
+   * Leaves the array as it is when it has an equal item, whatever its place. Numbers are equal by
+   * value (1 and 1.0), objects by their members.
+   *
+   * @generated from field: bool unique = 3;
+   */
+  unique: boolean;
+};
+
+/**
+ * Describes the message pluginstate.v1.Append.
+ * Use `create(AppendSchema)` to create a new message.
+ */
+export const AppendSchema: GenMessage<Append> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 8);
+
+/**
+ * What an Update did.
+ *
+ * @generated from message pluginstate.v1.UpdateResponse
+ */
+export type UpdateResponse = Message<"pluginstate.v1.UpdateResponse"> & {
+  /**
+   * The revision this change was given or, when nothing changed, the plugin's current one.
+   *
+   * @generated from field: int64 revision = 1;
+   */
+  revision: bigint;
+
+  /**
+   * The value as it is now, as JSON text.
+   *
+   * @generated from field: string value_json = 2;
+   */
+  valueJson: string;
+
+  /**
+   * True when there was no such entry before.
+   *
+   * @generated from field: bool created = 3;
+   */
+  created: boolean;
+
+  /**
+   * False when nothing changed and no revision was taken: the array had the item of a unique append.
+   *
+   * @generated from field: bool changed = 4;
+   */
+  changed: boolean;
+
+  /**
+   * The entry as it was before, if return_previous asked for it and there was one.
+   *
+   * @generated from field: pluginstate.v1.Entry previous = 5;
+   */
+  previous?: Entry | undefined;
+};
+
+/**
+ * Describes the message pluginstate.v1.UpdateResponse.
+ * Use `create(UpdateResponseSchema)` to create a new message.
+ */
+export const UpdateResponseSchema: GenMessage<UpdateResponse> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 9);
+
+/**
+ * Checks and operations that belong together. At least one check or operation.
+ *
+ * @generated from message pluginstate.v1.TransactRequest
+ */
+export type TransactRequest = Message<"pluginstate.v1.TransactRequest"> & {
+  /**
+   * What must hold for anything to be done, at most 128.
+   *
+   * @generated from field: repeated pluginstate.v1.Check checks = 1;
+   */
+  checks: Check[];
+
+  /**
+   * What to do, in order, at most 128. Together with the checks at most 8 MiB.
+   *
+   * @generated from field: repeated pluginstate.v1.Operation operations = 2;
+   */
+  operations: Operation[];
+
+  /**
+   * Makes repeating safe: see "Once only" above. A UUID.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message pluginstate.v1.TransactRequest.
+ * Use `create(TransactRequestSchema)` to create a new message.
+ */
+export const TransactRequestSchema: GenMessage<TransactRequest> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 10);
+
+/**
+ * One thing that must hold.
+ *
+ * @generated from message pluginstate.v1.Check
+ */
+export type Check = Message<"pluginstate.v1.Check"> & {
+  /**
+   * Where the entry is kept. Required.
+   *
+   * @generated from field: pluginstate.v1.Scope scope = 1;
+   */
+  scope?: Scope | undefined;
+
+  /**
+   * Its namespace; empty means `default`.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * Its key. Required.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * What is asked of the entry. Required.
+   *
+   * @generated from oneof pluginstate.v1.Check.condition
+   */
+  condition: {
+    /**
+     * It is there with this revision.
+     *
+     * @generated from field: int64 if_revision = 4;
+     */
+    value: bigint;
+    case: "ifRevision";
+  } | {
+    /**
+     * It isn't there. Must be true.
+     *
+     * @generated from field: bool if_absent = 5;
+     */
+    value: boolean;
+    case: "ifAbsent";
+  } | {
+    /**
+     * It is there. Must be true.
+     *
+     * @generated from field: bool if_present = 6;
+     */
+    value: boolean;
+    case: "ifPresent";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message pluginstate.v1.Check.
+ * Use `create(CheckSchema)` to create a new message.
+ */
+export const CheckSchema: GenMessage<Check> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 11);
+
+/**
+ * One operation of a Transact.
+ *
+ * @generated from message pluginstate.v1.Operation
+ */
+export type Operation = Message<"pluginstate.v1.Operation"> & {
+  /**
+   * Required. The request_id within must be empty: the Transact has one of its own.
+   *
+   * @generated from oneof pluginstate.v1.Operation.operation
+   */
+  operation: {
+    /**
+     * Write one entry whole.
+     *
+     * @generated from field: pluginstate.v1.SetRequest set = 1;
+     */
+    value: SetRequest;
+    case: "set";
+  } | {
+    /**
+     * Remove one entry.
+     *
+     * @generated from field: pluginstate.v1.DeleteRequest delete = 2;
+     */
+    value: DeleteRequest;
+    case: "delete";
+  } | {
+    /**
+     * Change one entry's value.
+     *
+     * @generated from field: pluginstate.v1.UpdateRequest update = 3;
+     */
+    value: UpdateRequest;
+    case: "update";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message pluginstate.v1.Operation.
+ * Use `create(OperationSchema)` to create a new message.
+ */
+export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 12);
+
+/**
+ * What a Transact did.
+ *
+ * @generated from message pluginstate.v1.TransactResponse
+ */
+export type TransactResponse = Message<"pluginstate.v1.TransactResponse"> & {
+  /**
+   * A result for each operation, in order.
+   *
+   * @generated from field: repeated pluginstate.v1.OperationResult results = 1;
+   */
+  results: OperationResult[];
+
+  /**
+   * The plugin's revision after it.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message pluginstate.v1.TransactResponse.
+ * Use `create(TransactResponseSchema)` to create a new message.
+ */
+export const TransactResponseSchema: GenMessage<TransactResponse> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 13);
+
+/**
+ * What one operation did.
+ *
+ * @generated from message pluginstate.v1.OperationResult
+ */
+export type OperationResult = Message<"pluginstate.v1.OperationResult"> & {
+  /**
+   * Of the operation's kind.
+   *
+   * @generated from oneof pluginstate.v1.OperationResult.result
+   */
+  result: {
+    /**
+     * What a Set did.
+     *
+     * @generated from field: pluginstate.v1.SetResponse set = 1;
+     */
+    value: SetResponse;
+    case: "set";
+  } | {
+    /**
+     * What a Delete did.
+     *
+     * @generated from field: pluginstate.v1.DeleteResponse delete = 2;
+     */
+    value: DeleteResponse;
+    case: "delete";
+  } | {
+    /**
+     * What an Update did.
+     *
+     * @generated from field: pluginstate.v1.UpdateResponse update = 3;
+     */
+    value: UpdateResponse;
+    case: "update";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message pluginstate.v1.OperationResult.
+ * Use `create(OperationResultSchema)` to create a new message.
+ */
+export const OperationResultSchema: GenMessage<OperationResult> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 14);
+
+/**
+ * Asks for several entries.
+ *
+ * @generated from message pluginstate.v1.BatchGetRequest
+ */
+export type BatchGetRequest = Message<"pluginstate.v1.BatchGetRequest"> & {
+  /**
+   * Their names, 1 to 128, in any scopes and namespaces. One named twice is answered twice.
+   *
+   * @generated from field: repeated pluginstate.v1.EntryName names = 1;
+   */
+  names: EntryName[];
+};
+
+/**
+ * Describes the message pluginstate.v1.BatchGetRequest.
+ * Use `create(BatchGetRequestSchema)` to create a new message.
+ */
+export const BatchGetRequestSchema: GenMessage<BatchGetRequest> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 15);
+
+/**
+ * Several entries of one snapshot.
+ *
+ * @generated from message pluginstate.v1.BatchGetResponse
+ */
+export type BatchGetResponse = Message<"pluginstate.v1.BatchGetResponse"> & {
+  /**
+   * One for each name, in the request's order.
+   *
+   * @generated from field: repeated pluginstate.v1.BatchGetResult results = 1;
+   */
+  results: BatchGetResult[];
+
+  /**
+   * The plugin's revision at the moment of the read.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message pluginstate.v1.BatchGetResponse.
+ * Use `create(BatchGetResponseSchema)` to create a new message.
+ */
+export const BatchGetResponseSchema: GenMessage<BatchGetResponse> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 16);
+
+/**
+ * One of several entries, or none.
+ *
+ * @generated from message pluginstate.v1.BatchGetResult
+ */
+export type BatchGetResult = Message<"pluginstate.v1.BatchGetResult"> & {
+  /**
+   * The entry; unset when there is none.
+   *
+   * @generated from field: pluginstate.v1.Entry entry = 1;
+   */
+  entry?: Entry | undefined;
+};
+
+/**
+ * Describes the message pluginstate.v1.BatchGetResult.
+ * Use `create(BatchGetResultSchema)` to create a new message.
+ */
+export const BatchGetResultSchema: GenMessage<BatchGetResult> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 17);
+
+/**
+ * Removes many entries.
+ *
+ * @generated from message pluginstate.v1.DeleteRangeRequest
+ */
+export type DeleteRangeRequest = Message<"pluginstate.v1.DeleteRangeRequest"> & {
+  /**
+   * Where the entries are kept. Required.
+   *
+   * @generated from field: pluginstate.v1.Scope scope = 1;
+   */
+  scope?: Scope | undefined;
+
+  /**
+   * Their namespace; empty means `default`.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * Only keys that begin with this. Empty: all keys of the namespace.
+   *
+   * @generated from field: string prefix = 3;
+   */
+  prefix: string;
+
+  /**
+   * Makes repeating safe: a repetition goes on where the first one ended and answers the same count.
+   * A UUID.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message pluginstate.v1.DeleteRangeRequest.
+ * Use `create(DeleteRangeRequestSchema)` to create a new message.
+ */
+export const DeleteRangeRequestSchema: GenMessage<DeleteRangeRequest> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 18);
+
+/**
+ * What a DeleteRange did.
+ *
+ * @generated from message pluginstate.v1.DeleteRangeResponse
+ */
+export type DeleteRangeResponse = Message<"pluginstate.v1.DeleteRangeResponse"> & {
+  /**
+   * How many entries were removed.
+   *
+   * @generated from field: int64 deleted = 1;
+   */
+  deleted: bigint;
+
+  /**
+   * The plugin's revision after the last batch.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message pluginstate.v1.DeleteRangeResponse.
+ * Use `create(DeleteRangeResponseSchema)` to create a new message.
+ */
+export const DeleteRangeResponseSchema: GenMessage<DeleteRangeResponse> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 19);
+
+/**
+ * Asks where the plugin keeps entries.
+ *
+ * @generated from message pluginstate.v1.ListScopesRequest
+ */
+export type ListScopesRequest = Message<"pluginstate.v1.ListScopesRequest"> & {
+  /**
+   * Only scopes of this kind. Unspecified: of all kinds.
+   *
+   * @generated from field: pluginstate.v1.ScopeKind kind = 1;
+   */
+  kind: ScopeKind;
+
+  /**
+   * At most this many a page: 0 means 100, more than 1,000 means 1,000, a negative number is refused.
+   *
+   * @generated from field: int32 page_size = 2;
+   */
+  pageSize: number;
+
+  /**
+   * The next_page_token of the page before, with the same kind. Empty: the first page.
+   *
+   * @generated from field: string page_token = 3;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message pluginstate.v1.ListScopesRequest.
+ * Use `create(ListScopesRequestSchema)` to create a new message.
+ */
+export const ListScopesRequestSchema: GenMessage<ListScopesRequest> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 20);
+
+/**
+ * One page of places.
+ *
+ * @generated from message pluginstate.v1.ListScopesResponse
+ */
+export type ListScopesResponse = Message<"pluginstate.v1.ListScopesResponse"> & {
+  /**
+   * The places, by scope kind (as the host spells it: agent, company, goal, …), scope id and namespace.
+   *
+   * @generated from field: repeated pluginstate.v1.ScopeSummary scopes = 1;
+   */
+  scopes: ScopeSummary[];
+
+  /**
+   * The token for the next page; empty after the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * The plugin's revision at the moment this page was read.
+   *
+   * @generated from field: int64 revision = 3;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message pluginstate.v1.ListScopesResponse.
+ * Use `create(ListScopesResponseSchema)` to create a new message.
+ */
+export const ListScopesResponseSchema: GenMessage<ListScopesResponse> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 21);
+
+/**
+ * What one namespace of one scope holds.
+ *
+ * @generated from message pluginstate.v1.ScopeSummary
+ */
+export type ScopeSummary = Message<"pluginstate.v1.ScopeSummary"> & {
+  /**
+   * The scope.
+   *
+   * @generated from field: pluginstate.v1.Scope scope = 1;
+   */
+  scope?: Scope | undefined;
+
+  /**
+   * The namespace.
+   *
+   * @generated from field: string namespace = 2;
+   */
+  namespace: string;
+
+  /**
+   * How many entries it has, without those whose time is over.
+   *
+   * @generated from field: int64 entries = 3;
+   */
+  entries: bigint;
+
+  /**
+   * Bytes of UTF-8 of their scope id, namespace, key and value as JSON text.
+   *
+   * @generated from field: int64 bytes = 4;
+   */
+  bytes: bigint;
+};
+
+/**
+ * Describes the message pluginstate.v1.ScopeSummary.
+ * Use `create(ScopeSummarySchema)` to create a new message.
+ */
+export const ScopeSummarySchema: GenMessage<ScopeSummary> = /*@__PURE__*/
+  messageDesc(file_pluginstate_v1_plugin_state_service, 22);
 
 /**
  * Asks for a page of entries. All bounds apply together: a key must have the prefix and lie in the
@@ -304,7 +1162,7 @@ export type ListRequest = Message<"pluginstate.v1.ListRequest"> & {
  * Use `create(ListRequestSchema)` to create a new message.
  */
 export const ListRequestSchema: GenMessage<ListRequest> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 6);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 23);
 
 /**
  * One page of entries.
@@ -340,7 +1198,7 @@ export type ListResponse = Message<"pluginstate.v1.ListResponse"> & {
  * Use `create(ListResponseSchema)` to create a new message.
  */
 export const ListResponseSchema: GenMessage<ListResponse> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 7);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 24);
 
 /**
  * Asks who is there. Has no fields.
@@ -355,7 +1213,7 @@ export type GetServerInfoRequest = Message<"pluginstate.v1.GetServerInfoRequest"
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 8);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 25);
 
 /**
  * Who is there.
@@ -405,7 +1263,7 @@ export type GetServerInfoResponse = Message<"pluginstate.v1.GetServerInfoRespons
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 9);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 26);
 
 /**
  * A plugin, as the host registered it.
@@ -433,7 +1291,7 @@ export type Plugin = Message<"pluginstate.v1.Plugin"> & {
  * Use `create(PluginSchema)` to create a new message.
  */
 export const PluginSchema: GenMessage<Plugin> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 10);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 27);
 
 /**
  * The bounds on requests. A request beyond one is refused before the database sees it.
@@ -496,6 +1354,55 @@ export type Limits = Message<"pluginstate.v1.Limits"> & {
    * @generated from field: int32 max_page_bytes = 8;
    */
   maxPageBytes: number;
+
+  /**
+   * Checks in a Transact, at most.
+   *
+   * @generated from field: int32 max_transact_checks = 9;
+   */
+  maxTransactChecks: number;
+
+  /**
+   * Operations in a Transact, at most.
+   *
+   * @generated from field: int32 max_transact_operations = 10;
+   */
+  maxTransactOperations: number;
+
+  /**
+   * Names in a BatchGet, at most.
+   *
+   * @generated from field: int32 max_batch_get_names = 11;
+   */
+  maxBatchGetNames: number;
+
+  /**
+   * Levels of objects in a merge patch, at most.
+   *
+   * @generated from field: int32 max_merge_patch_depth = 12;
+   */
+  maxMergePatchDepth: number;
+
+  /**
+   * How long a request_id is remembered, in seconds.
+   *
+   * @generated from field: int64 request_id_seconds = 13;
+   */
+  requestIdSeconds: bigint;
+
+  /**
+   * Entries the plugin may have; 0: as many as it wants.
+   *
+   * @generated from field: int64 quota_entries = 14;
+   */
+  quotaEntries: bigint;
+
+  /**
+   * Bytes its entries may have together, counted as in ScopeSummary; 0: as many as it wants.
+   *
+   * @generated from field: int64 quota_bytes = 15;
+   */
+  quotaBytes: bigint;
 };
 
 /**
@@ -503,7 +1410,7 @@ export type Limits = Message<"pluginstate.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_pluginstate_v1_plugin_state_service, 11);
+  messageDesc(file_pluginstate_v1_plugin_state_service, 28);
 
 /**
  * Scoped JSON state of one plugin.
@@ -520,6 +1427,19 @@ export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
  * it, in the order in which PostgreSQL commits them. A write that fails takes none. A write by
  * another program on the same table takes one as well. Every reply carries the plugin's revision
  * at the moment of the call.
+ *
+ * Conditions: a Set, Delete, Update or check with `if_revision`, `if_absent` or `if_present` does
+ * something only if the entry is so at the moment of the write. A lost condition changes nothing:
+ * ABORTED (REVISION_MISMATCH), ALREADY_EXISTS (ENTRY_EXISTS) or FAILED_PRECONDITION (ENTRY_ABSENT),
+ * with the entry's current revision.
+ *
+ * Expiry: a time to live is counted from the write by the database's clock. When it is over the entry
+ * is gone for every RPC at once; its removal from the table, a little later, takes a revision.
+ *
+ * Once only: a write with a `request_id` (a UUID that the client makes) is remembered for some time,
+ * 10 minutes unless the sidecar was told otherwise. Repeated with the same id it isn't done again, and
+ * answers what it answered at first. A write that was refused changed nothing and isn't remembered.
+ * Another request under the same id is INVALID_ARGUMENT (REQUEST_ID_REUSED).
  *
  * Errors: each carries a google.rpc.ErrorInfo with domain `pluginstate` and a reason that stays
  * the same from version to version; a bad field also a google.rpc.BadRequest, and an error worth
@@ -547,8 +1467,9 @@ export const PluginStateService: GenService<{
   /**
    * Writes one entry whole, whether or not it existed. Answers after PostgreSQL has committed it.
    * INVALID_ARGUMENT with INVALID_VALUE when the value can't be kept exactly, with TOO_LARGE when
-   * key or value are over their limit. UNKNOWN with OUTCOME_UNKNOWN when the connection to the
-   * database broke so late that the write may have happened.
+   * key or value are over their limit. RESOURCE_EXHAUSTED with QUOTA_EXCEEDED when the plugin would
+   * have more than it may. UNKNOWN with OUTCOME_UNKNOWN when the connection to the database broke so
+   * late that the write may have happened, and didn't come back in time to find out.
    *
    * @generated from rpc pluginstate.v1.PluginStateService.Set
    */
@@ -569,6 +1490,43 @@ export const PluginStateService: GenService<{
     output: typeof DeleteResponseSchema;
   },
   /**
+   * Changes one entry's value on the server, so that no concurrent change is lost, and answers the
+   * new value. FAILED_PRECONDITION with WRONG_TYPE when the value is of another type than the change
+   * is for, with OUT_OF_BOUNDS when a number would leave its bounds; then nothing is changed.
+   * Otherwise as for Set.
+   *
+   * @generated from rpc pluginstate.v1.PluginStateService.Update
+   */
+  update: {
+    methodKind: "unary";
+    input: typeof UpdateRequestSchema;
+    output: typeof UpdateResponseSchema;
+  },
+  /**
+   * Does all of its operations or none, if all of its checks hold: in one transaction, in any scopes
+   * and namespaces. Operations are done in order, and each sees those before it; checks are about the
+   * state before all of them. CHECKS_FAILED when a check, an operation's own condition or its change
+   * fails: a FailedChecks detail names each. Otherwise as for Set.
+   *
+   * @generated from rpc pluginstate.v1.PluginStateService.Transact
+   */
+  transact: {
+    methodKind: "unary";
+    input: typeof TransactRequestSchema;
+    output: typeof TransactResponseSchema;
+  },
+  /**
+   * Reads up to 128 entries in one snapshot. Missing ones are results without an entry.
+   * RESOURCE_EXHAUSTED with TOO_LARGE when they are more than 64 MiB together.
+   *
+   * @generated from rpc pluginstate.v1.PluginStateService.BatchGet
+   */
+  batchGet: {
+    methodKind: "unary";
+    input: typeof BatchGetRequestSchema;
+    output: typeof BatchGetResponseSchema;
+  },
+  /**
    * Reads the entries of one scope and namespace in key order, page by page. A page is one
    * consistent snapshot; two pages are two. While others write, a key that stays is never skipped
    * or repeated.
@@ -579,6 +1537,29 @@ export const PluginStateService: GenService<{
     methodKind: "unary";
     input: typeof ListRequestSchema;
     output: typeof ListResponseSchema;
+  },
+  /**
+   * Removes the entries of one scope and namespace whose keys have a prefix, and says how many. It
+   * works in batches, in key order: each is a transaction of its own, and others may write
+   * between two. An entry that was there all the time is removed; one written meanwhile may be. When
+   * it fails, what was removed stays so: repeat it.
+   *
+   * @generated from rpc pluginstate.v1.PluginStateService.DeleteRange
+   */
+  deleteRange: {
+    methodKind: "unary";
+    input: typeof DeleteRangeRequestSchema;
+    output: typeof DeleteRangeResponseSchema;
+  },
+  /**
+   * Tells which scopes and namespaces hold entries, how many, and how large, page by page.
+   *
+   * @generated from rpc pluginstate.v1.PluginStateService.ListScopes
+   */
+  listScopes: {
+    methodKind: "unary";
+    input: typeof ListScopesRequestSchema;
+    output: typeof ListScopesResponseSchema;
   },
   /**
    * Tells which sidecar this is, which plugin it serves, and its limits. Needs the database only

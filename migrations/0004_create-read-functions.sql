@@ -10,98 +10,6 @@
 
 -- Up Migration
 
--- Applies a batch of writes of one plugin in one transaction, and numbers them.
---
--- The arrays run in parallel, one element a write. p_value, a JSON array, holds the value of a set,
--- and anything for a delete. p_round is 0 for the first write of a key in this batch, 1 for its
--- second, and so on: within a round keys are distinct, so a round is one statement, and it sees
--- what the rounds before it did.
---
--- Answers one row a write, with ord its place in the arrays from 1: whether the entry existed, and
--- the plugin's revision at that write: its own, or for a delete that found nothing the last one
--- given. No rows when the plugin has no counter.
-create function plugin_sidecar.write_entries(
-  p_plugin uuid, p_round int[], p_delete boolean[], p_kind text[], p_id text[], p_namespace text[],
-  p_key text[], p_value jsonb)
-returns table (ord int, existed boolean, revision bigint)
-language plpgsql
-set enable_seqscan = off
-set enable_sort = off
-set plan_cache_mode = force_generic_plan
--- For the trigger that numbers foreign writes: these it needn't.
-set plugin_sidecar.writer = 'sidecar'
-as $$
-#variable_conflict use_column
-declare
-  v_revision bigint;
-  v_now timestamptz;
-begin
-  perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
-  if not found then
-    return;
-  end if;
-  -- The counter is ours: nobody can hold an entry of this batch but a foreign writer, which will want
-  -- the counter to commit. Give up soon and be retried, rather than deadlock.
-  perform set_config('lock_timeout', '20ms', true);
-  -- Not now(), which is from before the wait for the counter: times go the way revisions go.
-  v_now := clock_timestamp();
-
-  for v_round in 0 .. (select max(x) from unnest(p_round) as x) loop
-    select r.revision into strict v_revision
-      from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
-
-    return query
-    with request as materialized (
-      select w.ord, w.is_delete, w.kind, w.id, w.namespace, w.key, w.value, e.place,
-             v_revision + count(*) filter (where not w.is_delete or e.place is not null)
-                            over (order by w.ord) as revision
-        from rows from (unnest(p_round), unnest(p_delete), unnest(p_kind), unnest(p_id),
-                        unnest(p_namespace), unnest(p_key), jsonb_array_elements(p_value))
-             with ordinality as w (round, is_delete, kind, id, namespace, key, value, ord)
-        left join lateral (
-          (select s.ctid as place from state_schema.plugin_state s
-            where w.id is not null
-              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
-              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-            order by s.state_key limit 1)
-          union all
-          (select s.ctid as place from state_schema.plugin_state s
-            where w.id is null
-              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
-              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-            order by s.scope_id, s.state_key limit 1)
-        ) e on true
-       where w.round = v_round
-    ), counter as (
-      update plugin_sidecar.plugin_revisions r
-         set revision = (select max(q.revision) from request q)
-       where r.plugin_id = p_plugin and r.revision < (select max(q.revision) from request q)
-    ), removed as (
-      delete from state_schema.plugin_state s using request q
-       where q.is_delete and s.ctid = q.place
-    ), updated as (
-      update state_schema.plugin_state s
-         set value_json = q.value, revision = q.revision, updated_at = v_now
-        from request q
-       where not q.is_delete and s.ctid = q.place
-    ), inserted as (
-      insert into state_schema.plugin_state
-             (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision,
-              created_at, updated_at)
-      select p_plugin, q.kind, q.id, q.namespace, q.key, q.value, q.revision, v_now, v_now
-        from request q
-       where not q.is_delete and q.place is null
-    )
-    select q.ord::int, q.place is not null, q.revision from request q;
-  end loop;
-end $$;
-
--- Microseconds since 1970; null for infinity, which a foreign writer may have stored. Through a
--- double, which is exact to the microsecond until 2255, rather than the slower numeric.
-create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
-language sql immutable
-return case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end;
-
 -- The slow way of value_text, for values that may be too large.
 create function plugin_sidecar.large_value_text(p_value jsonb) returns text
 language plpgsql immutable as $$
@@ -134,7 +42,8 @@ return case when pg_column_compression(p_value) is null and pg_column_size(p_val
 create function plugin_sidecar.read_entries(
   p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[], p_max_bytes int)
 returns table (
-  ord int, value text, revision bigint, created_us bigint, updated_us bigint, plugin_revision bigint)
+  ord int, value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
+  plugin_revision bigint)
 language plpgsql stable
 set enable_seqscan = off
 set enable_sort = off
@@ -150,13 +59,14 @@ begin
     return query
     select 1, plugin_sidecar.value_text(e.value_json), e.revision,
            plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), r.revision
+           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
       from plugin_sidecar.plugin_revisions r
       left join lateral (
-        select s.value_json, s.revision, s.created_at, s.updated_at
+        select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id is null
            and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
+           and (s.expires_at is null or s.expires_at > statement_timestamp())
          order by s.scope_id, s.state_key limit 1
       ) e on true
      where r.plugin_id = p_plugin;
@@ -164,34 +74,39 @@ begin
     return query
     select 1, plugin_sidecar.value_text(e.value_json), e.revision,
            plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), r.revision
+           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
       from plugin_sidecar.plugin_revisions r
       left join lateral (
-        select s.value_json, s.revision, s.created_at, s.updated_at
+        select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
            and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
+           and (s.expires_at is null or s.expires_at > statement_timestamp())
          order by s.state_key limit 1
       ) e on true
      where r.plugin_id = p_plugin;
   else
     for v_entry in
       select w.ord, e.value_json, e.revision, coalesce(e.created_at, e.updated_at) as created_at,
-             e.updated_at, r.revision as plugin_revision
+             e.updated_at, e.expires_at, r.revision as plugin_revision
         from plugin_sidecar.plugin_revisions r
        cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
              with ordinality as w (kind, id, namespace, key, ord)
         left join lateral (
-          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+          (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+             from state_schema.plugin_state s
             where w.id is not null
               and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
               and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+              and (s.expires_at is null or s.expires_at > statement_timestamp())
             order by s.state_key limit 1)
           union all
-          (select s.value_json, s.revision, s.created_at, s.updated_at from state_schema.plugin_state s
+          (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+             from state_schema.plugin_state s
             where w.id is null
               and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
               and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+              and (s.expires_at is null or s.expires_at > statement_timestamp())
             order by s.scope_id, s.state_key limit 1)
         ) e on true
        where r.plugin_id = p_plugin
@@ -203,6 +118,7 @@ begin
       revision := v_entry.revision;
       created_us := plugin_sidecar.microseconds(v_entry.created_at);
       updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
+      expires_us := plugin_sidecar.microseconds(v_entry.expires_at);
       plugin_revision := v_entry.plugin_revision;
       v_bytes := v_bytes + coalesce(octet_length(value), 0);
       return next;
@@ -222,7 +138,9 @@ end $$;
 create function plugin_sidecar.list_entries(
   p_plugin uuid, p_kind text, p_id text, p_namespace text, p_from text, p_inclusive boolean,
   p_before text, p_reverse boolean, p_keys_only boolean, p_limit int, p_max_bytes int)
-returns table (key text, value text, revision bigint, created_us bigint, updated_us bigint, is_more boolean)
+returns table (
+  key text, value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
+  is_more boolean)
 language plpgsql stable
 set enable_seqscan = off
 set enable_sort = off
@@ -236,10 +154,11 @@ begin
   is_more := false;
   for v_entry in execute format($query$
       select s.state_key, case when not $1 then s.value_json end as value_json, s.revision,
-             coalesce(s.created_at, s.updated_at) as created_at, s.updated_at
+             coalesce(s.created_at, s.updated_at) as created_at, s.updated_at, s.expires_at
         from state_schema.plugin_state s
        where s.plugin_id = $2 and s.scope_kind = $3 and s.scope_id %1$s and s.namespace = $5
          and ($6 is null or $7 or s.state_key <> $6)
+         and (s.expires_at is null or s.expires_at > statement_timestamp())
          and s.state_key collate "C" >= coalesce($6, '')
          %2$s
        order by s.scope_id %3$s, s.state_key collate "C" %3$s
@@ -261,11 +180,12 @@ begin
     revision := v_entry.revision;
     created_us := plugin_sidecar.microseconds(v_entry.created_at);
     updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
+    expires_us := plugin_sidecar.microseconds(v_entry.expires_at);
     return next;
   end loop;
 
   return query
-    select null::text, null::text, r.revision, null::bigint, null::bigint, is_more
+    select null::text, null::text, r.revision, null::bigint, null::bigint, null::bigint, is_more
       from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
 end $$;
 
@@ -275,5 +195,3 @@ drop function plugin_sidecar.list_entries(uuid, text, text, text, text, boolean,
 drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[], int);
 drop function plugin_sidecar.value_text(jsonb);
 drop function plugin_sidecar.large_value_text(jsonb);
-drop function plugin_sidecar.microseconds(timestamptz);
-drop function plugin_sidecar.write_entries(uuid, int[], boolean[], text[], text[], text[], text[], jsonb);
