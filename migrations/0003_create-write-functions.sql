@@ -35,7 +35,7 @@ create table plugin_sidecar.batches (
 -- Microseconds since 1970; null for infinity, which a foreign writer may have stored. Through a
 -- double, which is exact to the microsecond until 2255, rather than the slower numeric.
 create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
-language sql immutable
+language sql stable
 return case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end;
 
 -- A target changed by a merge patch (RFC 7396). Recurses once for each level of objects in the patch,
@@ -107,24 +107,43 @@ exception when numeric_value_out_of_range then
   fault := -4;
 end $$;
 
--- Removes entries whose time is over, at most p_limit, and says how many and how large they were. For
--- whoever holds the plugin's counter, from whose revision on they are numbered. One that somebody
--- else holds is left: it may be about to be renewed.
+-- Removes entries whose time is over, those first whose time was over first: at most p_limit, and no
+-- more once they have p_max_bytes together, because their values must be removed from TOAST too (32 MiB
+-- take 0.1 s). Says how many and how large they were, and whether a bound stopped it. For whoever holds
+-- the plugin's counter, from whose revision on they are numbered.
+--
+-- Waits for nobody: an entry that somebody else holds is left, it may be about to be renewed. One that
+-- was renewed a moment ago is looked at again once it is locked, and left too.
 create function plugin_sidecar.remove_expired(
-  p_plugin uuid, p_now timestamptz, p_limit int, out entries bigint, out bytes bigint)
-language plpgsql as $$
+  p_plugin uuid, p_now timestamptz, p_limit int, p_max_bytes bigint default 64 * 1024 * 1024,
+  out entries bigint, out bytes bigint, out more boolean)
+language plpgsql
+set enable_seqscan = off
+set enable_sort = off
+as $$
 begin
   with expired as materialized (
-    select s.ctid as place from state_schema.plugin_state s
+    select s.ctid as place,
+           coalesce(s.size_bytes,
+             plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
+      from state_schema.plugin_state s
      where s.plugin_id = p_plugin and s.expires_at <= p_now
      order by s.expires_at limit p_limit
        for update skip locked
+  ), chosen as materialized (
+    select c.place
+      from (select e.place, e.size, sum(e.size) over (rows unbounded preceding) as total from expired e) c
+     where c.total - c.size < p_max_bytes
   ), removed as (
-    delete from state_schema.plugin_state s using expired e where s.ctid = e.place
+    delete from state_schema.plugin_state s
+     where s.ctid = any (array(select c.place from chosen c))
     returning coalesce(s.size_bytes,
-                plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes
+                plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
   )
-  select count(*), coalesce(sum(r.bytes), 0) into entries, bytes from removed r;
+  select count(*), coalesce(sum(r.size), 0),
+         (select count(*) from expired) >= p_limit
+         or (select count(*) from expired) > (select count(*) from chosen)
+    into entries, bytes, more from removed r;
 end $$;
 
 -- Keeps the answer to a call with a request id.
@@ -391,7 +410,7 @@ begin
         end if;
         v_failed := v_failed or v_outcome < 0;
       else
-        if v_outcome = 1 and p_previous[i] then
+        if v_outcome > 0 and p_previous[i] then
           v_old := coalesce(v_changed[e_writer[e]], p_value -> (e_writer[e] - 1), e_value[e]);
           v_result := coalesce(v_result, '{}') || jsonb_build_object('previous', v_old, 'meta', jsonb_build_object(
             'revision', e_revision[e],
@@ -477,6 +496,8 @@ begin
             v_outcomes[i] := -10;
             v_results[i] := null;
           end if;
+          -- As it is: an operation before may have given the entry a revision that never came to be.
+          v_revisions[i] := case when e_exists[p_entry[i]] then e_revision[p_entry[i]] end;
         end loop;
       elsif p_request_id[v_from] is not null then
         perform plugin_sidecar.remember_request(
@@ -561,55 +582,84 @@ begin
      where b.lane = p_lane and b.batch = p_batch;
 end $$;
 
--- One bounded step of cleaning up: for each of the plugins, entries whose time is over, and of all,
--- answers that needn't be remembered any more. Only one sidecar at a time; the others skip it, and
--- one of them goes on when that one is gone. Says how much it removed.
-create function plugin_sidecar.sweep(p_plugins uuid[], p_limit int) returns bigint
+-- One bounded step of removing a plugin's entries whose time is over: p_limit, or 8 MiB of them. Says
+-- how many it removed, and whether there may be more. Only one sidecar at a time: the others skip it,
+-- and one of them goes on when that one is gone.
+--
+-- One plugin a transaction: who held the counters of two could deadlock with another program's
+-- transaction over both, and would hold up the first while it waits for the second. It waits for nothing
+-- but the counter, as every writer does, and gives up after a second: the next step comes.
+create function plugin_sidecar.sweep(p_plugin uuid, p_limit int, out removed bigint, out more boolean)
 language plpgsql
 set enable_seqscan = off
+set enable_sort = off
+set lock_timeout = '1s'
 set plugin_sidecar.writer = 'sidecar'
 as $$
 declare
-  v_plugin uuid;
+  v_now timestamptz := clock_timestamp();
   v_expired record;
-  v_removed bigint := 0;
+begin
+  removed := 0;
+  more := false;
+  perform from state_schema.plugin_state s
+    where s.plugin_id = p_plugin and s.expires_at <= v_now order by s.expires_at limit 1;
+  if not found or not pg_try_advisory_xact_lock(1886545267, hashtext(p_plugin::text)) then
+    return;
+  end if;
+  perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
+  if not found then
+    return;
+  end if;
+  v_expired := plugin_sidecar.remove_expired(p_plugin, v_now, p_limit, 8 * 1024 * 1024);
+  update plugin_sidecar.plugin_revisions r
+     set revision = r.revision + v_expired.entries, entries = r.entries - v_expired.entries,
+         bytes = r.bytes - v_expired.bytes
+   where r.plugin_id = p_plugin and v_expired.entries > 0;
+  removed := v_expired.entries;
+  -- All that is left may be held by others: then at once would be too soon.
+  more := v_expired.more and removed > 0;
+end $$;
+
+-- One bounded step of forgetting answers: to requests whose ids needn't be remembered any more, and of
+-- batches that nobody can still ask for. Says and skips as sweep does.
+create function plugin_sidecar.sweep_answers(p_limit int, out removed bigint, out more boolean)
+language plpgsql
+set enable_sort = off
+as $$
+declare
   v_rows bigint;
 begin
-  foreach v_plugin in array p_plugins loop
-    if exists (select from state_schema.plugin_state s where s.plugin_id = v_plugin and s.expires_at <= now())
-       and pg_try_advisory_xact_lock(1886545267, hashtext(v_plugin::text)) then
-      perform from plugin_sidecar.plugin_revisions r where r.plugin_id = v_plugin for no key update;
-      v_expired := plugin_sidecar.remove_expired(v_plugin, clock_timestamp(), p_limit);
-      update plugin_sidecar.plugin_revisions r
-         set revision = r.revision + v_expired.entries, entries = r.entries - v_expired.entries,
-             bytes = r.bytes - v_expired.bytes
-       where r.plugin_id = v_plugin and v_expired.entries > 0;
-      v_removed := v_removed + v_expired.entries;
-    end if;
-  end loop;
-  if pg_try_advisory_xact_lock(1886545268, 0) then
-    delete from plugin_sidecar.requests r
-     where r.ctid = any (array(select q.ctid from plugin_sidecar.requests q
-                                where q.expires_at <= now() limit p_limit for update skip locked));
-    get diagnostics v_rows = row_count;
-    v_removed := v_removed + v_rows;
-    delete from plugin_sidecar.batches b
-     where b.ctid = any (array(select q.ctid from plugin_sidecar.batches q
-                                where q.ended_at <= now() - interval '1 day' limit p_limit for update skip locked));
+  removed := 0;
+  more := false;
+  if not pg_try_advisory_xact_lock(1886545268, 0) then
+    return;
   end if;
-  return v_removed;
+  delete from plugin_sidecar.requests r
+   where r.ctid = any (array(select q.ctid from plugin_sidecar.requests q
+                              where q.expires_at <= statement_timestamp()
+                              order by q.expires_at limit p_limit for update skip locked));
+  get diagnostics removed = row_count;
+  delete from plugin_sidecar.batches b
+   where b.ctid = any (array(select q.ctid from plugin_sidecar.batches q
+                              where q.ended_at <= statement_timestamp() - interval '1 day'
+                              limit p_limit for update skip locked));
+  get diagnostics v_rows = row_count;
+  more := removed >= p_limit or v_rows >= p_limit;
+  removed := removed + v_rows;
 end $$;
 
 -- Down Migration
 
-drop function plugin_sidecar.sweep(uuid[], int);
+drop function plugin_sidecar.sweep_answers(int);
+drop function plugin_sidecar.sweep(uuid, int);
 drop function plugin_sidecar.settle_batch(uuid, bigint);
 drop function plugin_sidecar.write_entries(uuid, uuid, bigint, int[], boolean[], text[], text[], text[], text[],
   boolean[], int[], text[], jsonb, bigint[], bigint[], boolean[], boolean[], uuid[], text[], bigint, bigint, bigint,
   bigint, bigint);
 drop function plugin_sidecar.answer_rows(smallint[], bigint[], jsonb[], bigint);
 drop function plugin_sidecar.remember_request(uuid, uuid, text, timestamptz, smallint[], bigint[], jsonb[]);
-drop function plugin_sidecar.remove_expired(uuid, timestamptz, int);
+drop function plugin_sidecar.remove_expired(uuid, timestamptz, int, bigint);
 drop function plugin_sidecar.changed_value(text, jsonb, jsonb);
 drop function plugin_sidecar.merge_patch(jsonb, jsonb);
 drop function plugin_sidecar.microseconds(timestamptz);

@@ -28,21 +28,86 @@ end $$;
 -- 1e131071 five hundred times, and a text of 512 MiB ends the process of a Node client. A value
 -- stored uncompressed in 8 kB can't grow so large, and isn't asked. Neither question reads the value.
 create function plugin_sidecar.value_text(p_value jsonb) returns text
-language sql immutable
+language sql stable
 return case when pg_column_compression(p_value) is null and pg_column_size(p_value) <= 8192
             then p_value::text
             else plugin_sidecar.large_value_text(p_value) end;
 
--- Reads single entries of one plugin, all in one snapshot.
+-- Reads single entries of one plugin, all in one snapshot, each with the plugin's revision.
 --
--- Answers one row for each entry asked for, with ord its place in the arrays from 1, and the
--- plugin's revision in each; where there is no such entry, its own columns are null. Once the values
--- have more than p_max_bytes together, the entries after it are left out: to be asked for again. No
--- rows when the plugin has no counter.
+-- Answers a row for each entry asked for, in that order; where there is no such entry, its columns
+-- are null. Of an entry with a large value (compressed, more than 8 kB, or 64 kB of text) the value is
+-- null, and to be asked for by read_large_entries. No rows when the plugin has no counter.
 create function plugin_sidecar.read_entries(
+  p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[])
+returns table (
+  value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
+  plugin_revision bigint)
+language plpgsql stable
+set enable_seqscan = off
+set enable_sort = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  -- A caller alone: the general plan takes twice as long to start as this does altogether.
+  if cardinality(p_key) = 1 and p_id[1] is not null then
+    return query
+    select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
+           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
+           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
+      from plugin_sidecar.plugin_revisions r
+      left join lateral (
+        select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
+                    then s.value_json::text end as value,
+               s.revision, s.created_at, s.updated_at, s.expires_at
+          from state_schema.plugin_state s
+         where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
+           and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
+           and (s.expires_at is null or s.expires_at > statement_timestamp())
+         order by s.state_key limit 1
+      ) e on true
+     where r.plugin_id = p_plugin;
+    return;
+  end if;
+  -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
+  return query
+  select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
+         plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
+         plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
+    from plugin_sidecar.plugin_revisions r
+   cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
+         as w (kind, id, namespace, key)
+    left join lateral (
+      (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
+                   then s.value_json::text end as value,
+              s.revision, s.created_at, s.updated_at, s.expires_at
+         from state_schema.plugin_state s
+        where w.id is not null
+          and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+          and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+          and (s.expires_at is null or s.expires_at > statement_timestamp())
+        order by s.state_key limit 1)
+      union all
+      (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
+                   then s.value_json::text end as value,
+              s.revision, s.created_at, s.updated_at, s.expires_at
+         from state_schema.plugin_state s
+        where w.id is null
+          and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+          and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+          and (s.expires_at is null or s.expires_at > statement_timestamp())
+        order by s.scope_id, s.state_key limit 1)
+    ) e on true
+   where r.plugin_id = p_plugin;
+end $$;
+
+-- The same for values of any size, one by one. Once the values have more than p_max_bytes together, the
+-- entries after it are left out: to be asked for again.
+create function plugin_sidecar.read_large_entries(
   p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[], p_max_bytes int)
 returns table (
-  ord int, value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
+  value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
   plugin_revision bigint)
 language plpgsql stable
 set enable_seqscan = off
@@ -54,76 +119,41 @@ declare
   v_entry record;
   v_bytes bigint := 0;
 begin
-  -- A caller alone: the general plan takes twice as long to start as these do altogether.
-  if cardinality(p_key) = 1 and p_id[1] is null then
-    return query
-    select 1, plugin_sidecar.value_text(e.value_json), e.revision,
-           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
+  for v_entry in
+    select e.value_json, e.revision, coalesce(e.created_at, e.updated_at) as created_at,
+           e.updated_at, e.expires_at, r.revision as plugin_revision
       from plugin_sidecar.plugin_revisions r
+     cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
+           as w (kind, id, namespace, key)
       left join lateral (
-        select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
-          from state_schema.plugin_state s
-         where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id is null
-           and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
-           and (s.expires_at is null or s.expires_at > statement_timestamp())
-         order by s.scope_id, s.state_key limit 1
+        (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+           from state_schema.plugin_state s
+          where w.id is not null
+            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            and (s.expires_at is null or s.expires_at > statement_timestamp())
+          order by s.state_key limit 1)
+        union all
+        (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+           from state_schema.plugin_state s
+          where w.id is null
+            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+            and (s.expires_at is null or s.expires_at > statement_timestamp())
+          order by s.scope_id, s.state_key limit 1)
       ) e on true
-     where r.plugin_id = p_plugin;
-  elsif cardinality(p_key) = 1 then
-    return query
-    select 1, plugin_sidecar.value_text(e.value_json), e.revision,
-           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
-      from plugin_sidecar.plugin_revisions r
-      left join lateral (
-        select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
-          from state_schema.plugin_state s
-         where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
-           and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
-           and (s.expires_at is null or s.expires_at > statement_timestamp())
-         order by s.state_key limit 1
-      ) e on true
-     where r.plugin_id = p_plugin;
-  else
-    for v_entry in
-      select w.ord, e.value_json, e.revision, coalesce(e.created_at, e.updated_at) as created_at,
-             e.updated_at, e.expires_at, r.revision as plugin_revision
-        from plugin_sidecar.plugin_revisions r
-       cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
-             with ordinality as w (kind, id, namespace, key, ord)
-        left join lateral (
-          (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
-             from state_schema.plugin_state s
-            where w.id is not null
-              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
-              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-              and (s.expires_at is null or s.expires_at > statement_timestamp())
-            order by s.state_key limit 1)
-          union all
-          (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
-             from state_schema.plugin_state s
-            where w.id is null
-              and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
-              and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-              and (s.expires_at is null or s.expires_at > statement_timestamp())
-            order by s.scope_id, s.state_key limit 1)
-        ) e on true
-       where r.plugin_id = p_plugin
-       order by w.ord
-    loop
-      exit when v_bytes > p_max_bytes;
-      ord := v_entry.ord;
-      value := plugin_sidecar.value_text(v_entry.value_json);
-      revision := v_entry.revision;
-      created_us := plugin_sidecar.microseconds(v_entry.created_at);
-      updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
-      expires_us := plugin_sidecar.microseconds(v_entry.expires_at);
-      plugin_revision := v_entry.plugin_revision;
-      v_bytes := v_bytes + coalesce(octet_length(value), 0);
-      return next;
-    end loop;
-  end if;
+     where r.plugin_id = p_plugin
+  loop
+    exit when v_bytes > p_max_bytes;
+    value := plugin_sidecar.value_text(v_entry.value_json);
+    revision := v_entry.revision;
+    created_us := plugin_sidecar.microseconds(v_entry.created_at);
+    updated_us := plugin_sidecar.microseconds(v_entry.updated_at);
+    expires_us := plugin_sidecar.microseconds(v_entry.expires_at);
+    plugin_revision := v_entry.plugin_revision;
+    v_bytes := v_bytes + coalesce(octet_length(value), 0);
+    return next;
+  end loop;
 end $$;
 
 -- Reads a page of one scope and namespace in byte order of keys, in one snapshot.
@@ -192,6 +222,7 @@ end $$;
 -- Down Migration
 
 drop function plugin_sidecar.list_entries(uuid, text, text, text, text, boolean, text, boolean, boolean, int, int);
-drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[], int);
+drop function plugin_sidecar.read_large_entries(uuid, text[], text[], text[], text[], int);
+drop function plugin_sidecar.read_entries(uuid, text[], text[], text[], text[]);
 drop function plugin_sidecar.value_text(jsonb);
 drop function plugin_sidecar.large_value_text(jsonb);

@@ -14,12 +14,14 @@ import { Monitor } from "./postgres/monitor.ts";
 import { type Plugin, Plugins } from "./postgres/plugins.ts";
 import { Pool } from "./postgres/pool.ts";
 import { PostgresStore } from "./postgres/store.ts";
+import { Sweeper } from "./postgres/sweeper.ts";
 import { addUnaryService } from "./rpc/handler.ts";
 import { HealthService } from "./rpc/health.ts";
 import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
 import { addReflection, type Reflection } from "./rpc/reflection.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
 import { completeStatuses } from "./rpc/status-interceptor.ts";
+import { renewStreamTables } from "./rpc/stream-tables.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
 import { ExitCode, StartError } from "./start-error.ts";
@@ -41,7 +43,7 @@ const maxConcurrentStreams = 1024;
 const requestSlackBytes = 1024 * 1024;
 
 /** The lanes' bounds: guesses that serve, none of them measured against others yet. */
-const batch = { batchWeight: 128, batchBytes: maxTransactBytes, batches: 1 };
+const batch = { batchWeight: 128, batchBytes: maxTransactBytes, batches: 2 };
 const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };
 
 /**
@@ -90,7 +92,7 @@ async function bindListener(
       Math.max(2 * config.bounds.maxValueBytes, maxTransactBytes) + requestSlackBytes,
     maxSendBytes: -1,
     maxConcurrentStreams,
-    interceptors: [completeStatuses(completeStatus)],
+    interceptors: [completeStatuses(completeStatus), renewStreamTables()],
   });
   const onFinished = callLog(log.child({ plugin: binding.plugin }), config.slowCallMs);
   addUnaryService(server, PluginStateService, pluginStateHandlers(plugin), {
@@ -175,6 +177,10 @@ async function serveState(
   monitor = new Monitor(pool, log, (up) => health.setServing(up));
   closers.add(() => monitor?.stop());
   await monitor.start();
+  const pluginIds = bound.map(({ id }) => id);
+  const sweeper = new Sweeper({ pool, log, pluginIds, intervalMs: config.sweepIntervalMs });
+  closers.add(() => sweeper.stop());
+  sweeper.start();
   return bound;
 }
 
@@ -187,7 +193,7 @@ function storeOf(pool: Pool, plugins: Plugins, { id }: Plugin, config: ServeConf
     addCounter: () => plugins.addCounter(id),
     reads: { ...lane, ...waiting },
     writes: { ...lane, ...waiting },
-    scans: { ...batch, batchWeight: 1, ...waiting },
+    scans: { ...batch, batchWeight: 1, batches: 1, ...waiting },
     bounds: config.bounds,
     settleMs: config.databaseTimeoutMs,
   });

@@ -60,29 +60,6 @@ test("cut connections cost nothing but the calls on them", async () => {
   expect(proxy.connections).toBeLessThanOrEqual(3);
 });
 
-test("a write whose connection breaks before the reply says that its outcome is unknown", async () => {
-  await server.client.call("set", { ...name, valueJson: "1" });
-  await expect.poll(() => healthOf(server.address)).toBe("SERVING");
-
-  let error = undefined as Awaited<ReturnType<typeof failure>> | undefined;
-  await expect
-    .poll(async () => {
-      // The health check may come first on the wire and be the one that is cut.
-      proxy.cutAtNextReply();
-      error = await failure(server.client.call("set", { ...name, valueJson: "2" })).catch(
-        () => undefined,
-      );
-      return error?.reason;
-    })
-    .toBe("OUTCOME_UNKNOWN");
-
-  expect(error).toMatchObject({ codeName: "UNKNOWN", retryAfter: false });
-  const [row] = await database.query<{ value_json: number }>(
-    "select value_json from plugin_sidecar.plugin_state where state_key = 'k'",
-  );
-  expect(row?.value_json).toBe(2);
-});
-
 test("a silent network fails calls within the database timeout, and service resumes after it", async () => {
   await expect.poll(() => healthOf(server.address)).toBe("SERVING");
   proxy.silence();

@@ -3,7 +3,6 @@ import http2 from "node:http2";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
-import pg from "pg";
 import { afterAll, beforeAll, expect, onTestFinished, test } from "vitest";
 import { ErrorInfoSchema } from "../src/gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.ts";
@@ -11,6 +10,7 @@ import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { SetRequestSchema } from "../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { failure } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { holdWrites } from "./support/hold-writes.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
 const mebibyte = 1024 * 1024;
@@ -46,7 +46,7 @@ test("a message larger than the transport takes is RESOURCE_EXHAUSTED with TOO_L
 });
 
 test("a call whose deadline passes while it waits is DEADLINE_EXCEEDED with its reason", async () => {
-  const writes = await holdWrites();
+  const writes = await holdWrites(database);
   const set = create(SetRequestSchema, { scope, key: "deadline", valueJson: "1" });
   const bytes = Buffer.from(toBinary(SetRequestSchema, set));
   const reply = await rawCall("Set", { "grpc-timeout": "1n" }, [frame(bytes)]);
@@ -87,9 +87,10 @@ test("an unknown method, no message and two messages are UNIMPLEMENTED, never IN
 });
 
 test("a write that was given up while it waited for its turn never happens", async () => {
-  const writes = await holdWrites();
-  const first = server.client.call("set", { scope, key: "first", valueJson: "1" });
-  await writes.areWaiting(1);
+  const writes = await holdWrites(database);
+  const before = await server.client.call("get", { scope, key: "first" });
+  const first = { scope, key: "first", valueJson: "1" };
+  const sent = await writes.fill(() => server.client.call("set", first));
   const late = { scope, key: "late", valueJson: "1" };
   const cancelled = { scope, key: "cancelled", valueJson: "1" };
   const abort = new AbortController();
@@ -101,15 +102,15 @@ test("a write that was given up while it waited for its turn never happens", asy
 
   expect(lateError.codeName).toBe("DEADLINE_EXCEEDED");
   expect(cancelledError.codeName).toBe("CANCELLED");
-  const { revision } = await first;
+  await Promise.all(sent);
   const after = await server.client.call("set", { scope, key: "after", valueJson: "1" });
-  expect(after.revision).toBe(revision + 1n);
+  expect(after.revision).toBe(before.revision + BigInt(sent.length) + 1n);
   expect((await server.client.call("get", late)).entry).toBeUndefined();
   expect((await server.client.call("get", cancelled)).entry).toBeUndefined();
 });
 
 test("a write that was given up after it was sent happens, and the sidecar serves on", async () => {
-  const writes = await holdWrites();
+  const writes = await holdWrites(database);
   const abort = new AbortController();
   const name = { scope, key: "sent" };
   const call = server.client.call("set", { ...name, valueJson: "1" }, { signal: abort.signal });
@@ -122,24 +123,6 @@ test("a write that was given up after it was sent happens, and the sidecar serve
   await server.client.call("set", { scope, key: "next", valueJson: "1" });
   expect((await server.client.call("get", name)).entry?.valueJson).toBe("1");
 });
-
-/** Holds what every write must lock first, as a writer does that is slow to commit. */
-async function holdWrites() {
-  const holder = new pg.Client(database.connection);
-  holder.on("error", () => undefined);
-  await holder.connect();
-  onTestFinished(() => holder.end());
-  await holder.query("begin");
-  await holder.query("select from plugin_sidecar.plugin_revisions for update");
-  const waiting = () =>
-    database.query(
-      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
-    );
-  return {
-    areWaiting: (count: number) => expect.poll(async () => (await waiting()).length).toBe(count),
-    release: () => holder.query("commit"),
-  };
-}
 
 /** A GetRequest: scope instance, key `a`. */
 const getRequest = Buffer.from([0x0a, 2, 0x08, 1, 0x1a, 1, 0x61]);

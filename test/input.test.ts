@@ -22,7 +22,7 @@ const run = (id: string) => ({ kind: ScopeKind.RUN, id });
 const ofKind = (kind: number) => ({ kind: kind as ScopeKind, id: "a" });
 
 /** Every RPC that names a place. */
-const methods = ["get", "set", "delete", "list"] as const;
+const methods = ["get", "set", "delete", "update", "list", "deleteRange"] as const;
 type Method = (typeof methods)[number];
 
 interface Fields {
@@ -36,7 +36,12 @@ function call(method: Method, { scope = instance, namespace = "", key = "k" }: F
   const place = scope === "missing" ? { namespace } : { scope, namespace };
   switch (method) {
     case "list":
-      return server.client.call("list", place);
+    case "deleteRange":
+      return server.client.call(method, place);
+    case "update": {
+      const change = { case: "increment" as const, value: {} };
+      return server.client.call("update", { ...place, key, change });
+    }
     case "set":
       return server.client.call("set", { ...place, key, valueJson: "1" });
     case "get":
@@ -88,7 +93,7 @@ describe.each(methods)("%s", (method) => {
   });
 });
 
-describe.each(["get", "set", "delete"] as const)("%s", (method) => {
+describe.each(["get", "set", "delete", "update"] as const)("%s", (method) => {
   test.each([
     ["no key", ""],
     ["U+0000 in the key", "a\0"],

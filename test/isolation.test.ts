@@ -7,7 +7,8 @@ import { Running } from "./command/run-command.ts";
 import { operationIn, operations } from "./support/arbitraries.ts";
 import { failure, TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
-import { expectExplained, Model, performRows, placesOf, readPages } from "./support/model.ts";
+import { Model, placesOf, readPages } from "./support/model.ts";
+import { expectExplained, type Planned, performRows } from "./support/rows.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
 const mainScript = fileURLToPath(new URL("../dist/main.js", import.meta.url));
@@ -106,16 +107,10 @@ describe.each([
 
 describe("a page token that a worker forged", () => {
   const forge = (pluginId: string, lastKey: string, place: ReturnType<typeof freshPlace>) =>
-    writePageToken(lastKey, {
+    writePageToken([lastKey], {
       pluginId,
-      scope: { kind: "company", id: place.scope.id },
-      namespace: place.namespace,
-      prefix: "m",
-      start: "",
-      startAfter: "",
-      end: "",
-      reverse: false,
-      keysOnly: false,
+      rpc: "List",
+      fields: ["company", place.scope.id, place.namespace, "m", "", "", "", false, false],
     });
 
   test("in the name of another plugin is refused", async () => {
@@ -160,7 +155,11 @@ test("whatever two plugins do at once in the same places, each behaves as if it 
         ].map(async ({ client, numbered }) => {
           const { revision } = await client.call("list", shared[0]!);
           const model = new Model(revision);
-          const all = numbered.map((operation) => operationIn(shared, operation));
+          const all = numbered.map(
+            (one): Planned =>
+              (revisionOf) =>
+                operationIn(shared, one, revisionOf),
+          );
           const rows = [0, 1, 2, 3].map((row) => all.filter((_, index) => index % 4 === row));
           expectExplained(model, await performRows([client], rows));
           for (const place of shared) {

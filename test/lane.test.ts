@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { Lane, type LaneLimits } from "../src/postgres/lane.ts";
+import { Lane, type LaneLimits, type LaneWork, type Remedy } from "../src/postgres/lane.ts";
 import { Overloaded } from "../src/state/errors.ts";
 
 const limits: LaneLimits = {
-  batchCalls: 3,
+  batchWeight: 3,
   batchBytes: 100,
   batches: 1,
   waitingCalls: 10,
@@ -13,53 +13,85 @@ const limits: LaneLimits = {
 const never = new AbortController().signal;
 const fault = new Error("one call's fault");
 
-/** A lane whose batches wait to be released, and what they were. */
-function heldLane(overrides: Partial<LaneLimits> = {}) {
+/** A call: its name, and what it costs if that isn't 1. */
+type TestCall =
+  | string
+  | { readonly name: string; readonly weight?: number; readonly bytes?: number };
+
+const nameOf = (call: TestCall) => (typeof call === "string" ? call : call.name);
+const ended = () => new Promise((resolve) => setImmediate(resolve));
+
+/** A lane that answers each call with its name and `!`, unless told otherwise, and what its batches were. */
+function testLane(work: Partial<LaneWork<TestCall, string>>, overrides: Partial<LaneLimits> = {}) {
   const batches: string[][] = [];
-  const releases: (() => void)[] = [];
-  const lane = new Lane<string, string>(
-    async (calls) => {
-      batches.push([...calls]);
-      await new Promise<void>((resolve) => releases.push(resolve));
-      if (calls.includes("bad")) {
-        throw fault;
-      }
-      return calls.map((call) => `${call}!`);
+  const { run, remedy = () => "fail" } = work;
+  const lane = new Lane<TestCall, string>(
+    {
+      run: async (calls) => {
+        batches.push(calls.map(nameOf));
+        return run === undefined ? calls.map((call) => `${nameOf(call)}!`) : await run(calls);
+      },
+      cost: (call) => ({ weight: 1, bytes: 1, ...(typeof call === "string" ? {} : call) }),
+      remedy,
     },
-    (error) => error === fault,
     { ...limits, ...overrides },
   );
+  /** Submits a call and, when its batch is under way, the others together. */
+  const submit = async (first: TestCall, ...others: TestCall[]) => {
+    const answer = lane.submit(first, never);
+    await ended();
+    return [answer, ...others.map((call) => lane.submit(call, never))];
+  };
+  return { lane, batches, submit };
+}
+
+/** A lane whose batches wait to be released; one with the call `bad` in it fails. */
+function heldLane(overrides: Partial<LaneLimits> = {}) {
+  const releases: (() => void)[] = [];
+  const run = async (calls: readonly TestCall[]) => {
+    await new Promise<void>((resolve) => releases.push(resolve));
+    if (calls.includes("bad")) {
+      throw fault;
+    }
+    return calls.map((call) => `${nameOf(call)}!`);
+  };
   /** Releases batches, also those that start because of it, until there are none. */
   const releaseAll = async () => {
     while (releases.length > 0) {
       releases.shift()?.();
-      await new Promise((resolve) => setImmediate(resolve));
+      await ended();
     }
   };
-  return { lane, batches, releaseAll };
+  return { ...testLane({ run, remedy: () => "one_by_one" }, overrides), releaseAll };
 }
 
-test("a call that comes alone goes at once; those that come meanwhile share the next batches", async () => {
-  const { lane, batches, releaseAll } = heldLane();
-  const answers = ["a", "b", "c", "d", "e"].map((call) => lane.submit(call, 1, never));
+test("a call that comes alone goes at once, and those that come meanwhile share the next batches", async () => {
+  const { submit, batches, releaseAll } = heldLane();
+  const answers = await submit("a", "b", "c", "d", "e");
+  await ended();
   expect(batches).toEqual([["a"]]);
   await releaseAll();
   expect(await Promise.all(answers)).toEqual(["a!", "b!", "c!", "d!", "e!"]);
   expect(batches).toEqual([["a"], ["b", "c", "d"], ["e"]]);
 });
 
-test("a batch is bounded in bytes, but holds at least one call", async () => {
-  const { lane, batches, releaseAll } = heldLane();
-  const sizes = [1, 60, 60, 200, 10];
-  const answers = sizes.map((bytes) => lane.submit(`${bytes}`, bytes, never));
+test.for<[string, "bytes" | "weight", readonly number[], string[][]]>([
+  ["bytes", "bytes", [1, 60, 40, 60, 200, 10], [["1"], ["60", "40"], ["60"], ["200"], ["10"]]],
+  ["weight", "weight", [1, 2, 1, 2, 2, 9, 1], [["1"], ["2", "1"], ["2"], ["2"], ["9"], ["1"]]],
+])("a batch is bounded in %s, but holds at least one call", async ([, bound, costs, expected]) => {
+  const { submit, batches, releaseAll } = heldLane();
+  const [first = 0, ...others] = costs;
+  const call = (cost: number) => ({ name: `${cost}`, [bound]: cost });
+  const answers = await submit(call(first), ...others.map(call));
   await releaseAll();
   await Promise.all(answers);
-  expect(batches).toEqual([["1"], ["60"], ["60"], ["200"], ["10"]]);
+  expect(batches).toEqual(expected);
 });
 
-test("a batch of one turns gathering off", async () => {
-  const { lane, batches, releaseAll } = heldLane({ batchCalls: 1, batches: 2 });
-  const answers = ["a", "b", "c"].map((call) => lane.submit(call, 1, never));
+test("a batch of weight one turns gathering off", async () => {
+  const { submit, batches, releaseAll } = heldLane({ batchWeight: 1, batches: 2 });
+  const answers = await submit("a", "b", "c");
+  await ended();
   expect(batches).toEqual([["a"], ["b"]]);
   await releaseAll();
   await Promise.all(answers);
@@ -67,9 +99,8 @@ test("a batch of one turns gathering off", async () => {
 });
 
 test("one call's fault fails that call alone, and the others of its batch are answered", async () => {
-  const { lane, releaseAll } = heldLane();
-  const answers = ["first", "a", "bad", "b"].map((call) => lane.submit(call, 1, never));
-  const settled = Promise.allSettled(answers);
+  const { submit, releaseAll } = heldLane();
+  const settled = Promise.allSettled(await submit("first", "a", "bad", "b"));
   await releaseAll();
   expect(await settled).toEqual([
     { status: "fulfilled", value: "first!" },
@@ -82,9 +113,10 @@ test("one call's fault fails that call alone, and the others of its batch are an
 test("a call that nobody waits for any more is dropped before its batch is sent", async () => {
   const { lane, batches, releaseAll } = heldLane();
   const caller = new AbortController();
-  const first = lane.submit("first", 1, never);
-  const dropped = lane.submit("dropped", 1, caller.signal);
-  const kept = lane.submit("kept", 1, never);
+  const first = lane.submit("first", never);
+  await ended();
+  const dropped = lane.submit("dropped", caller.signal);
+  const kept = lane.submit("kept", never);
   caller.abort(new Error("gone"));
   const rejection = expect(dropped).rejects.toThrow("gone");
   await releaseAll();
@@ -97,27 +129,131 @@ test.for([
   ["calls", { waitingCalls: 2 }, 1],
   ["bytes", { waitingBytes: 20 }, 10],
 ] as const)("more waiting %s than its bound are refused at once", async ([, bound, bytes]) => {
-  const { lane, releaseAll } = heldLane(bound);
-  const accepted = ["first", "a", "b"].map((call) => lane.submit(call, bytes, never));
-  await expect(lane.submit("c", bytes, never)).rejects.toBeInstanceOf(Overloaded);
+  const { lane, submit, releaseAll } = heldLane(bound);
+  const named = (name: string) => ({ name, bytes });
+  const accepted = await submit(named("first"), named("a"), named("b"));
+  await expect(lane.submit(named("c"), never)).rejects.toBeInstanceOf(Overloaded);
   await releaseAll();
   expect(await Promise.all(accepted)).toEqual(["first!", "a!", "b!"]);
   expect(lane.waitingCalls).toBe(0);
 });
 
-test("when a batch fails as a whole, each of its calls is told, and the next batch goes on", async () => {
-  let runs = 0;
-  const lane = new Lane<string, string>(
-    async (calls) => {
-      runs += 1;
-      if (runs === 1) {
-        throw new Error("connection lost");
-      }
-      return [...calls];
+test("what waited and was answered makes room again, whatever became of it", async () => {
+  let failures = 2;
+  const { submit } = testLane(
+    {
+      run: async (calls) => {
+        if (calls.some((call) => nameOf(call) === "lost") && failures-- > 0) {
+          throw new Error("connection lost");
+        }
+        return calls.map((call) => `${nameOf(call)}!`);
+      },
+      remedy: () => "again",
     },
-    () => false,
-    limits,
+    { waitingBytes: 20 },
   );
-  await expect(lane.submit("a", 1, never)).rejects.toThrow("connection lost");
-  expect(await lane.submit("b", 1, never)).toBe("b");
+  for (let n = 0; n < 10; n++) {
+    failures = 2;
+    const answers = await submit({ name: "lost", bytes: 10 }, { name: "other", bytes: 10 });
+    expect(await Promise.all(answers)).toEqual(["lost!", "other!"]);
+  }
+});
+
+test("a call without an answer goes into a later batch", async () => {
+  const { submit, batches } = testLane({
+    run: async (calls) => calls.map((call, at) => (at < 2 ? `${nameOf(call)}!` : undefined)),
+  });
+  const answers = await submit("first", "a", "b", "c", "d");
+  expect(await Promise.all(answers)).toEqual(["first!", "a!", "b!", "c!", "d!"]);
+  expect(batches.slice(0, 2)).toEqual([["first"], ["a", "b", "c"]]);
+  expect(batches.slice(2).flat().sort()).toEqual(["c", "d"]);
+});
+
+/** A lane with a call named `bad` that fails as often as said, and the others of its batch with it. */
+function failingLane(remedy: Remedy, times: number) {
+  let left = times;
+  return testLane({
+    remedy: () => remedy,
+    run: async (calls) => {
+      await ended();
+      if (calls.includes("bad") && left > 0) {
+        left -= 1;
+        throw fault;
+      }
+      return calls.map((call) => `${nameOf(call)}!`);
+    },
+  });
+}
+
+test("a batch that failed is failed, and the next one goes on", async () => {
+  const { submit, batches } = failingLane("fail", 1);
+  const settled = await Promise.allSettled(await submit("first", "a", "bad", "b", "next"));
+  expect(settled.map(({ status }) => status)).toEqual([
+    "fulfilled",
+    "rejected",
+    "rejected",
+    "rejected",
+    "fulfilled",
+  ]);
+  expect(batches).toEqual([["first"], ["a", "bad", "b"], ["next"]]);
+});
+
+test("a call that meets a conflict goes alone later, and holds up neither its batch nor later calls", async () => {
+  const { submit, batches } = failingLane("conflict", 5);
+  const order: string[] = [];
+  const answers = await submit("first", "a", "bad", "b", "c");
+  await Promise.all(answers.map((answer) => answer.then((text) => order.push(text))));
+  expect(order.slice(0, -1).sort()).toEqual(["a!", "b!", "c!", "first!"]);
+  expect(order.at(-1)).toBe("bad!");
+  expect(batches.filter((batch) => batch.includes("bad"))).toEqual([
+    ["a", "bad", "b"],
+    ...Array.from({ length: 5 }, () => ["bad"]),
+  ]);
+});
+
+test("a conflict that doesn't end fails its call in the end, and no other", async () => {
+  const { submit, batches } = failingLane("conflict", Number.POSITIVE_INFINITY);
+  const settled = await Promise.allSettled(await submit("first", "a", "bad", "b"));
+  expect(settled.map(({ status }) => status)).toEqual([
+    "fulfilled",
+    "fulfilled",
+    "rejected",
+    "fulfilled",
+  ]);
+  // In the batch, and then alone: at once, and 20 times more.
+  expect(batches.filter((batch) => batch.includes("bad"))).toHaveLength(22);
+});
+
+test("a batch that was lost is sent again, whole and in order", async () => {
+  const { submit, batches } = failingLane("again", 1);
+  const answers = await Promise.all(await submit("first", "a", "bad", "b"));
+  expect(answers).toEqual(["first!", "a!", "bad!", "b!"]);
+  expect(batches).toEqual([["first"], ["a", "bad", "b"], ["a", "bad", "b"]]);
+});
+
+test("a call that loses its batch each time is sent again 3 times, the last two alone, and takes no other with it", async () => {
+  const { submit, batches } = failingLane("again", Number.POSITIVE_INFINITY);
+  const settled = await Promise.allSettled(await submit("first", "a", "bad", "b"));
+  expect(settled.map(({ status }) => status)).toEqual([
+    "fulfilled",
+    "fulfilled",
+    "rejected",
+    "fulfilled",
+  ]);
+  expect(batches.filter((batch) => batch.includes("bad"))).toEqual([
+    ["a", "bad", "b"],
+    ["a", "bad", "b"],
+    ["bad"],
+    ["bad"],
+  ]);
+});
+
+test("a call that is to be sent again, and that nobody waits for any more, isn't", async () => {
+  const { lane, batches } = failingLane("again", 1);
+  const caller = new AbortController();
+  const bad = lane.submit("bad", caller.signal);
+  await ended();
+  caller.abort(new Error("gone"));
+  await expect(bad).rejects.toThrow("gone");
+  expect(batches).toEqual([["bad"]]);
 });

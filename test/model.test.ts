@@ -1,18 +1,11 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { operationIn, operations } from "./support/arbitraries.ts";
+import { type NumberedOperation, operationIn, operations } from "./support/arbitraries.ts";
 import type { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
-import {
-  expectExplained,
-  type Listing,
-  Model,
-  type Operation,
-  perform,
-  performRows,
-  placesOf,
-  readPages,
-} from "./support/model.ts";
+import { type Listing, Model, placesOf, type Quotas, readPages } from "./support/model.ts";
+import { perform } from "./support/operations.ts";
+import { expectExplained, type Planned, performRows } from "./support/rows.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
 let database: TestDatabase;
@@ -35,29 +28,52 @@ const patience = { interruptAfterTimeLimit: 25_000 };
 
 let runs = 0;
 
-/** Random operations in places that no run before used, and a model that stands where the plugin stands. */
-async function begin(numbered: Parameters<typeof operationIn>[1][]) {
+/** Places that no run before used, and a model that stands where the plugin stands. */
+async function begin(quotas?: Quotas) {
   runs += 1;
   const places = placesOf(`run-${runs}`);
-  const all = numbered.map((operation) => operationIn(places, operation));
   const { revision } = await clients[0]!.call("list", places[0]!);
-  return { all, places, model: new Model(revision) };
+  return { places, model: new Model(revision, quotas) };
+}
+
+/** Does operations on the clients in turn, each of which must answer as the model does. */
+async function expectAsModel(
+  by: readonly TestClient[],
+  numbered: readonly NumberedOperation[],
+  { places, model }: Awaited<ReturnType<typeof begin>>,
+) {
+  for (const [index, one] of numbered.entries()) {
+    const client = by[index % by.length]!;
+    const operation = operationIn(places, one, (name) => model.revisionOf(name));
+    expect(await perform(client, operation)).toEqual(model.apply(operation));
+    if (operation.do === "list") {
+      const pages = await readPages(client, operation.listing);
+      expect(pages).toEqual(slices(model.list(operation.listing), operation.listing));
+    }
+  }
 }
 
 test("one after the other, on two sidecars in turn, operations answer as a map with a counter does", async () => {
   await fc.assert(
     fc.asyncProperty(operations(4), async (numbered) => {
-      const { all, model } = await begin([...numbered]);
-      for (const [index, operation] of all.entries()) {
-        const client = clients[index % clients.length]!;
-        expect(await perform(client, operation)).toEqual(model.apply(operation));
-        if (operation.do === "list") {
-          const pages = await readPages(client, operation.listing);
-          expect(pages).toEqual(slices(model.list(operation.listing), operation.listing));
-        }
-      }
+      await expectAsModel(clients, numbered, await begin());
     }),
     { numRuns: 40, ...patience },
+  );
+});
+
+test("one after the other, on two sidecars in turn, operations fill quotas as the model says", async () => {
+  const quotas = { entries: 4, bytes: 120 };
+  const bounds = { maxValueBytes: 2 ** 22, rememberRequestsMs: 600_000 };
+  const limited = { bounds: { ...bounds, quotaEntries: quotas.entries, quotaBytes: quotas.bytes } };
+  await using first = await testSidecar(database, ["demo"], limited);
+  await using second = await testSidecar(database, ["demo"], limited);
+  await fc.assert(
+    fc.asyncProperty(operations(2), async (numbered) => {
+      await database.query("delete from plugin_sidecar.plugin_state");
+      await expectAsModel([first.client, second.client], numbered, await begin(quotas));
+    }),
+    { numRuns: 25, ...patience },
   );
 });
 
@@ -65,7 +81,12 @@ test("side by side, operations answer as if they had come one after the other, b
   const width = fc.constantFrom(1, 8, 80);
   await fc.assert(
     fc.asyncProperty(operations(2), width, async (numbered, rows) => {
-      const { all, places, model } = await begin([...numbered]);
+      const { places, model } = await begin();
+      const all = numbered.map(
+        (one): Planned =>
+          (revisionOf) =>
+            operationIn(places, one, revisionOf),
+      );
       const history = await performRows(clients, deal(all, rows));
       expectExplained(model, history);
       for (const place of places) {
@@ -83,6 +104,6 @@ function slices<T>(entries: readonly T[], { pageSize }: Listing): T[][] {
   return Array.from({ length: count }, (_, page) => entries.slice(page * size, (page + 1) * size));
 }
 
-function deal(all: readonly Operation[], rows: number): Operation[][] {
+function deal(all: readonly Planned[], rows: number): Planned[][] {
   return Array.from({ length: rows }, (_, row) => all.filter((_, index) => index % rows === row));
 }

@@ -5,7 +5,9 @@ import { expect, test } from "vitest";
 import { ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.ts";
 import { statusOf } from "../src/service/status.ts";
+import type { Revision } from "../src/state/entry.ts";
 import * as errors from "../src/state/errors.ts";
+import type { Failure } from "../src/state/requests.ts";
 
 /** What a client reads out of the status of an error. */
 function seenByClient(error: unknown) {
@@ -17,11 +19,36 @@ function seenByClient(error: unknown) {
   return { code: status[code], inside: inside.code, message, reason: info?.reason, hasRetryInfo };
 }
 
+const current = 7n as Revision;
+const present = { kind: "present" } as const;
+const failed = (reason: Failure["reason"]): Failure => {
+  return { part: "check", index: 0, reason, condition: present, current, size: undefined };
+};
+
 test.for<[errors.StateError, string, string, boolean]>([
   [new errors.InvalidField("key", "is required"), "INVALID_ARGUMENT", "INVALID_FIELD", false],
   [new errors.InvalidValue("value_json", "no", 3), "INVALID_ARGUMENT", "INVALID_VALUE", false],
   [new errors.TooLarge("key", 2, 1), "INVALID_ARGUMENT", "TOO_LARGE", false],
   [new errors.TooLargeToRead(1), "RESOURCE_EXHAUSTED", "TOO_LARGE", false],
+  [
+    new errors.ConditionLost({ kind: "revision", revision: current }, current),
+    "ABORTED",
+    "REVISION_MISMATCH",
+    false,
+  ],
+  [new errors.ConditionLost({ kind: "absent" }, current), "ALREADY_EXISTS", "ENTRY_EXISTS", false],
+  [new errors.ConditionLost(present, undefined), "FAILED_PRECONDITION", "ENTRY_ABSENT", false],
+  [new errors.WrongType(current), "FAILED_PRECONDITION", "WRONG_TYPE", false],
+  [new errors.OutOfBounds(current), "FAILED_PRECONDITION", "OUT_OF_BOUNDS", false],
+  [new errors.ChecksFailed([failed("condition")]), "ABORTED", "CHECKS_FAILED", false],
+  [
+    new errors.ChecksFailed([failed("condition"), failed("too_large")]),
+    "FAILED_PRECONDITION",
+    "CHECKS_FAILED",
+    false,
+  ],
+  [new errors.RequestIdReusedError(), "INVALID_ARGUMENT", "REQUEST_ID_REUSED", false],
+  [new errors.QuotaExceeded("bytes", 5n, 2n, 6), "RESOURCE_EXHAUSTED", "QUOTA_EXCEEDED", false],
   [new errors.PluginNotRegistered("p"), "FAILED_PRECONDITION", "PLUGIN_NOT_REGISTERED", false],
   [new errors.DatabaseUnavailable(), "UNAVAILABLE", "DATABASE_UNAVAILABLE", true],
   [new errors.OutcomeUnknown(), "UNKNOWN", "OUTCOME_UNKNOWN", false],

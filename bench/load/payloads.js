@@ -3,8 +3,10 @@
 
 import { isDeepStrictEqual } from "node:util";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { itemAt, KEYS_PER_PREFIX, randomNumbers, shuffled } from "./items.js";
 import { messageBody } from "./stream.js";
 
+/** @import { Item } from "./items.js" */
 /** @import { Call } from "./stream.js" */
 
 /** The build's output, typed. @typedef {typeof import("../../src/gen/pluginstate/v1/plugin_state_service_pb.ts")} Generated */
@@ -17,23 +19,32 @@ export const GENERATED = new URL(
 
 /** Kind 3 is `SCOPE_KIND_PROJECT`, without loading its file for one number. */
 const SCOPE = { kind: /** @type {const} */ (3), id: "bench-project" };
-const NAMESPACE = "bench";
-const KEYS_PER_PREFIX = 100;
+
+/** Where the entries are, in the words of the table. */
+export const PLACE = { scopeKind: "project", scopeId: SCOPE.id, namespace: "bench" };
+
+/** The keys of a Transact or BatchGet. */
+export const KEYS_PER_BATCH = 100;
 
 /** Empty calls of one method. @typedef {{ kind: "empty", path: string }} EmptySpec */
 
 /**
- * Calls of pluginstate.v1, one for each key, in an order and with values that depend on the seed only.
- * A Get's reply is right only if its key was Set with the same seed, keys and valueBytes before.
+ * Calls of pluginstate.v1, one for each key (of Transact and BatchGet: for each hundred), in an order and
+ * with values that depend on the seeds only. A Get's reply is right only if its key was Set with the same
+ * seed, keys and valueBytes before.
  * @typedef {object} PluginStateSpec
  * @property {"pluginstate"} kind
  * @property {Partial<Record<RpcName, number>>} rpcs with their shares, such as `{ Get: 0.9, Set: 0.1 }`
  * @property {number} [keys] 10,000 unless told
+ * @property {number} [calledKeys] how many of them are called; all unless told
  * @property {number} [valueBytes] the JSON text's length, about; 220 unless told
  * @property {number} [seed]
+ * @property {number} [orderSeed] `seed` unless told: the same entries in another order
  */
 
-/** @typedef {"Get" | "Set" | "Delete" | "List" | "GetServerInfo"} RpcName */
+/** @typedef {"Get" | "Set" | "Delete" | "List" | "GetServerInfo"} SingleRpc */
+/** @typedef {"Transact" | "BatchGet"} BatchRpc */
+/** @typedef {SingleRpc | BatchRpc} RpcName */
 /** @typedef {EmptySpec | PluginStateSpec} PayloadSpec */
 
 /**
@@ -51,29 +62,43 @@ export async function makeCalls(spec) {
  * @param {PluginStateSpec} spec
  * @returns {Promise<Call[]>}
  */
-async function pluginStateCalls({ rpcs, keys = 10_000, valueBytes = 220, seed = 1 }) {
-  const encode = callEncoder(await import(GENERATED.href));
-  const random = randomNumbers(seed);
-  const order = shuffled(keys, random);
-  return order.map((index) => {
-    const item = { key: keyName(index), valueJson: valueJson(index, valueBytes, seed) };
-    return encode[pick(rpcs, random())](item);
-  });
+async function pluginStateCalls(spec) {
+  const { rpcs, keys = 10_000, valueBytes = 220, seed = 1, orderSeed = seed } = spec;
+  const generated = await import(GENERATED.href);
+  const encodeOne = singleEncoder(generated);
+  const encodeMany = batchEncoder(generated);
+  const random = randomNumbers(orderSeed);
+  const order = shuffled(keys, random).slice(0, spec.calledKeys ?? keys);
+  /** @type {Call[]} */
+  const calls = [];
+  for (let at = 0; at < order.length; ) {
+    const rpc = pick(rpcs, random());
+    const isBatch = isBatchRpc(rpc);
+    const items = order
+      .slice(at, at + (isBatch ? KEYS_PER_BATCH : 1))
+      .map((index) => itemAt(index, valueBytes, seed));
+    calls.push(...(isBatch ? [encodeMany[rpc](items)] : items.map(encodeOne[rpc])));
+    at += items.length;
+  }
+  return calls;
+}
+
+/** @param {RpcName} rpc @returns {rpc is BatchRpc} */
+function isBatchRpc(rpc) {
+  return rpc === "Transact" || rpc === "BatchGet";
 }
 
 /**
  * One encoder per RPC, from a key and its value to a call that knows its right reply.
  * @param {Generated} generated
- * @returns {Record<RpcName, (item: Item) => Call>}
+ * @returns {Record<SingleRpc, (item: Item) => Call>}
  */
-function callEncoder({ PluginStateService: service }) {
+function singleEncoder({ PluginStateService: service }) {
   const { get, set, delete: remove, list, getServerInfo } = service.method;
-  const place = { scope: SCOPE, namespace: NAMESPACE };
-  /** @param {{ name: string }} method */
-  const path = (method) => `/${service.typeName}/${method.name}`;
+  const place = { scope: SCOPE, namespace: PLACE.namespace };
   return {
     Get: ({ key, valueJson }) => ({
-      path: path(get),
+      path: pathOf(get),
       body: messageBody(toBinary(get.input, create(get.input, { ...place, key }))),
       isRight: (reply) => {
         const { entry } = fromBinary(get.output, reply);
@@ -81,12 +106,12 @@ function callEncoder({ PluginStateService: service }) {
       },
     }),
     Set: ({ key, valueJson }) => ({
-      path: path(set),
+      path: pathOf(set),
       body: messageBody(toBinary(set.input, create(set.input, { ...place, key, valueJson }))),
       isRight: (reply) => fromBinary(set.output, reply).revision > 0n,
     }),
     Delete: ({ key }) => ({
-      path: path(remove),
+      path: pathOf(remove),
       body: messageBody(toBinary(remove.input, create(remove.input, { ...place, key }))),
       isRight: (reply) => fromBinary(remove.output, reply).revision > 0n,
     }),
@@ -94,7 +119,7 @@ function callEncoder({ PluginStateService: service }) {
       const prefix = key.slice(0, key.lastIndexOf("/") + 1);
       const request = create(list.input, { ...place, prefix, pageSize: KEYS_PER_PREFIX });
       return {
-        path: path(list),
+        path: pathOf(list),
         body: messageBody(toBinary(list.input, request)),
         isRight: (reply) => {
           const { entries } = fromBinary(list.output, reply);
@@ -103,48 +128,55 @@ function callEncoder({ PluginStateService: service }) {
       };
     },
     GetServerInfo: () => ({
-      path: path(getServerInfo),
+      path: pathOf(getServerInfo),
       body: messageBody(new Uint8Array(0)),
       isRight: (reply) => fromBinary(getServerInfo.output, reply).version !== "",
     }),
   };
 }
 
-/** A key and its value. @typedef {{ key: string, valueJson: string }} Item */
-
 /**
- * `item/0012/34`: a hundred keys share a prefix.
- * @param {number} index
+ * The same for calls about many keys.
+ * @param {Generated} generated
+ * @returns {Record<BatchRpc, (items: Item[]) => Call>}
  */
-function keyName(index) {
-  const group = String(Math.floor(index / KEYS_PER_PREFIX)).padStart(4, "0");
-  return `item/${group}/${String(index % KEYS_PER_PREFIX).padStart(2, "0")}`;
-}
-
-/**
- * A small record as a plugin keeps it, filled up with words to the length.
- * @param {number} index
- * @param {number} bytes
- * @param {number} seed
- */
-function valueJson(index, bytes, seed) {
-  const random = randomNumbers(seed * 1_000_003 + index);
-  const record = {
-    id: index,
-    state: random() < 0.5 ? "open" : "done",
-    weight: random(),
-    tags: ["bench", word(random)],
-    note: "",
+function batchEncoder({ PluginStateService: service }) {
+  const { transact, batchGet } = service.method;
+  const place = { scope: SCOPE, namespace: PLACE.namespace };
+  return {
+    Transact: (items) => {
+      const operations = items.map((item) => ({
+        operation: { case: /** @type {const} */ ("set"), value: { ...place, ...item } },
+      }));
+      return {
+        path: pathOf(transact),
+        body: messageBody(toBinary(transact.input, create(transact.input, { operations }))),
+        isRight: (reply) => {
+          const { results, revision } = fromBinary(transact.output, reply);
+          return revision > 0n && results.length === items.length;
+        },
+      };
+    },
+    BatchGet: (items) => {
+      const names = items.map(({ key }) => ({ ...place, key }));
+      return {
+        path: pathOf(batchGet),
+        body: messageBody(toBinary(batchGet.input, create(batchGet.input, { names }))),
+        isRight: (reply) => {
+          const { results } = fromBinary(batchGet.output, reply);
+          return items.every(({ key, valueJson }, index) => {
+            const entry = results[index]?.entry;
+            return entry?.key === key && isSameJson(entry.valueJson, valueJson);
+          });
+        },
+      };
+    },
   };
-  const missing = bytes - JSON.stringify(record).length;
-  while (record.note.length < missing) record.note += `${word(random)} `;
-  record.note = record.note.slice(0, Math.max(0, missing));
-  return JSON.stringify(record);
 }
 
-/** @param {() => number} random */
-function word(random) {
-  return Math.floor(random() * 36 ** 8).toString(36);
+/** @param {{ name: string, parent: { typeName: string } }} method */
+function pathOf({ name, parent }) {
+  return `/${parent.typeName}/${name}`;
 }
 
 /**
@@ -170,33 +202,4 @@ function pick(rpcs, place) {
     if (place < end) return name;
   }
   throw new Error("rpcs: no shares");
-}
-
-/**
- * The numbers from 0 to count - 1 in random order (Fisher and Yates).
- * @param {number} count
- * @param {() => number} random
- */
-function shuffled(count, random) {
-  const numbers = Array.from({ length: count }, (_, index) => index);
-  for (let left = count; left > 1; left--) {
-    const chosen = Math.floor(random() * left);
-    [numbers[left - 1], numbers[chosen]] = [numbers[chosen] ?? 0, numbers[left - 1] ?? 0];
-  }
-  return numbers;
-}
-
-/**
- * Repeatable numbers in [0, 1) (mulberry32).
- * @param {number} seed
- * @returns {() => number}
- */
-function randomNumbers(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

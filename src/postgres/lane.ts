@@ -1,3 +1,4 @@
+import type { Cancellation } from "../state/cancellation.ts";
 import { Overloaded } from "../state/errors.ts";
 import { pause } from "./backoff.ts";
 
@@ -50,10 +51,13 @@ const conflictRetries = 20;
 /** How often a call is sent again after its batch was lost. A call may be what breaks the connection. */
 const lossRetries = 3;
 
+/** Calls that are worth a statement of their own: one costs about as much as five more calls in another. */
+const worthABatch = 8;
+
 interface Waiting<Call, Answer> {
   readonly call: Call;
   readonly cost: Cost;
-  readonly signal: AbortSignal;
+  readonly signal: Cancellation;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
   /** How often it was sent in vain. */
@@ -74,6 +78,7 @@ export class Lane<Call, Answer> {
   #waiting: Waiting<Call, Answer>[] = [];
   #waitingBytes = 0;
   #batches = 0;
+  #isStarting = false;
 
   constructor(work: LaneWork<Call, Answer>, limits: LaneLimits) {
     this.#work = work;
@@ -91,7 +96,7 @@ export class Lane<Call, Answer> {
    * @throws {Overloaded} at once, when too much is waiting.
    * @throws The signal's reason, when it aborted before the batch was sent.
    */
-  submit(call: Call, signal: AbortSignal): Promise<Answer> {
+  submit(call: Call, signal: Cancellation): Promise<Answer> {
     const cost = this.#work.cost(call);
     if (
       this.#waiting.length >= this.#limits.waitingCalls ||
@@ -102,25 +107,42 @@ export class Lane<Call, Answer> {
     return new Promise((resolve, reject) => {
       this.#waiting.push({ call, cost, signal, resolve, reject, failures: 0, alone: false });
       this.#waitingBytes += cost.bytes;
-      this.#startBatches();
+      this.#startSoon();
     });
+  }
+
+  /** Lets the calls that came with the same packet join: a turn of the event loop, no time. */
+  #startSoon(): void {
+    if (!this.#isStarting && this.#batches < this.#limits.batches) {
+      this.#isStarting = true;
+      setImmediate(() => {
+        this.#isStarting = false;
+        this.#startBatches();
+      });
+    }
   }
 
   #startBatches(): void {
     while (this.#batches < this.#limits.batches && this.#waiting.length > 0) {
-      const batch = this.#gather();
+      const batch = this.#gather(this.#share());
       if (batch.length > 0) {
         this.#batches += 1;
-        void this.#answer(batch).finally(() => {
-          this.#batches -= 1;
-          this.#startBatches();
-        });
+        void this.#answer(batch);
       }
     }
   }
 
+  /**
+   * How many of the waiting calls the next batch takes: all, or if there are many its share, so that the
+   * database is at work on one batch while the answers of another are sent.
+   */
+  #share(): number {
+    const free = this.#limits.batches - this.#batches;
+    return Math.max(worthABatch, Math.ceil(this.#waiting.length / free));
+  }
+
   /** Takes from the queue what fits in a batch, and drops what nobody waits for any more. */
-  #gather(): Waiting<Call, Answer>[] {
+  #gather(calls: number): Waiting<Call, Answer>[] {
     const batch: Waiting<Call, Answer>[] = [];
     let weight = 0;
     let bytes = 0;
@@ -128,7 +150,10 @@ export class Lane<Call, Answer> {
     for (const waiting of this.#waiting) {
       weight += waiting.cost.weight;
       bytes += waiting.cost.bytes;
-      const isFull = weight > this.#limits.batchWeight || bytes > this.#limits.batchBytes;
+      const isFull =
+        batch.length >= calls ||
+        weight > this.#limits.batchWeight ||
+        bytes > this.#limits.batchBytes;
       const goesAlone = waiting.alone || batch[0]?.alone === true;
       if (batch.length > 0 && (isFull || goesAlone)) {
         break;
@@ -149,7 +174,7 @@ export class Lane<Call, Answer> {
 
   async #answer(batch: readonly Waiting<Call, Answer>[]): Promise<void> {
     try {
-      const answers = await this.#work.run(batch.map((waiting) => waiting.call));
+      const answers = await this.#run(batch);
       const left: Waiting<Call, Answer>[] = [];
       for (const [index, waiting] of batch.entries()) {
         const answer = answers[index];
@@ -161,12 +186,23 @@ export class Lane<Call, Answer> {
     }
   }
 
+  /** Runs a batch. When it has ended, the next one starts before anything is made of its answers. */
+  async #run(batch: readonly Waiting<Call, Answer>[]): Promise<readonly (Answer | undefined)[]> {
+    try {
+      return await this.#work.run(batch.map((waiting) => waiting.call));
+    } finally {
+      this.#batches -= 1;
+      this.#startBatches();
+    }
+  }
+
   async #mend(batch: readonly Waiting<Call, Answer>[], error: unknown): Promise<void> {
     const remedy = this.#work.remedy(error);
     if (remedy === "again") {
       this.#sendAgain(batch, error);
     } else if (remedy !== "fail" && batch.length > 1) {
       for (const waiting of batch) {
+        this.#batches += 1;
         await this.#answer([waiting]);
       }
     } else {
@@ -196,7 +232,6 @@ export class Lane<Call, Answer> {
     waiting.failures += 1;
     waiting.alone = true;
     this.#putBack([waiting]);
-    this.#startBatches();
   }
 
   /** They were here first. */
@@ -206,6 +241,7 @@ export class Lane<Call, Answer> {
       for (const { cost } of calls) {
         this.#waitingBytes += cost.bytes;
       }
+      this.#startSoon();
     }
   }
 }

@@ -1,12 +1,22 @@
+import type { Cancellation } from "../state/cancellation.ts";
 import type { Entry, EntryName, Revision } from "../state/entry.ts";
-import { StateError, TooLargeToRead } from "../state/errors.ts";
-import { maxReadableValueBytes, type StateBounds } from "../state/limits.ts";
-import type { ListEntries, Write, WriteOutcome } from "../state/requests.ts";
+import type { StateBounds } from "../state/limits.ts";
+import type {
+  DeleteRange,
+  ListEntries,
+  ListScopes,
+  ScopeSummary,
+  Write,
+  WriteOutcome,
+} from "../state/requests.ts";
 import type { At, Store } from "../state/store.ts";
 import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
 import { PluginDatabase } from "./plugin-database.ts";
 import type { Pool } from "./pool.ts";
-import { listEntries, readEntries } from "./statements.ts";
+import { type DeleteRangeOutcome, RangeDeleter } from "./range-deleter.ts";
+import { type Read, Reader } from "./reader.ts";
+import { readScopes } from "./scopes.ts";
+import { listEntries } from "./statements.ts";
 import { Writer } from "./writer.ts";
 
 /** What a store needs beside its pool. */
@@ -25,9 +35,6 @@ export interface StoreOptions {
   readonly settleMs: number;
 }
 
-/** Bytes of values after which one statement of a batch of reads ends; the next goes on. */
-const maxReadBytes = 8 * 1024 * 1024;
-
 interface EntryRow {
   readonly value: string | null;
   readonly revision: bigint;
@@ -36,57 +43,45 @@ interface EntryRow {
   readonly expires_us: bigint | null;
 }
 
-/** One entry that was asked for; its own columns are null when there is none. */
-interface ReadRow extends Omit<EntryRow, "revision"> {
-  readonly revision: bigint | null;
-  readonly plugin_revision: bigint;
-}
-
-type Read = At & { readonly entry: Entry | undefined };
-
 /** The state of one plugin in PostgreSQL. */
 export class PostgresStore implements Store {
   readonly #database: PluginDatabase;
-  readonly #reads: Lane<EntryName, Read>;
+  readonly #reader: Reader;
   readonly #scans: Lane<() => Promise<unknown>, { readonly result: unknown }>;
   readonly #writer: Writer;
+  readonly #rangeDeleter: RangeDeleter;
 
   constructor(options: StoreOptions) {
     const { pool, pluginId, addCounter, settleMs, bounds } = options;
     this.#database = new PluginDatabase(pool, pluginId, addCounter);
-    this.#reads = new Lane(
-      { run: (names) => this.#read(names), cost: () => oneCall, remedy: remedyOf },
-      options.reads,
-    );
+    this.#reader = new Reader(this.#database, options.reads);
     this.#scans = new Lane(scanWork, options.scans);
     this.#writer = new Writer(this.#database, { limits: options.writes, bounds, settleMs });
+    this.#rangeDeleter = new RangeDeleter(this.#database, {
+      inTurn: (signal, step) => this.#scan(signal, step),
+      rememberMs: bounds.rememberRequestsMs,
+      settleMs,
+    });
   }
 
-  get(name: EntryName, signal: AbortSignal): Promise<Read> {
-    return this.#reads.submit(name, signal);
+  get(name: EntryName, signal: Cancellation): Promise<Read> {
+    return this.#reader.get(name, signal);
   }
 
-  write(write: Write, signal: AbortSignal): Promise<WriteOutcome> {
+  write(write: Write, signal: Cancellation): Promise<WriteOutcome> {
     return this.#writer.write(write, signal);
   }
 
   batchGet(
     names: readonly EntryName[],
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
-    return this.#scan(signal, async () => {
-      const rows = await this.#readRows(names, maxReadableValueBytes);
-      if (rows.length < names.length) {
-        throw new TooLargeToRead(maxReadableValueBytes);
-      }
-      const reads = rows.map((row, index) => readAnswer(names[index], row));
-      return { entries: reads.map(({ entry }) => entry), revision: lastOf(reads).revision };
-    });
+    return this.#scan(signal, () => this.#reader.readAll(names));
   }
 
   list(
     list: ListEntries,
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }> {
     return this.#scan(signal, () => this.#list(list));
   }
@@ -112,35 +107,22 @@ export class PostgresStore implements Store {
     return { entries, more: end.is_more, revision: end.revision as Revision };
   }
 
-  async deleteRange(): Promise<never> {
-    throw new Error("being written");
+  deleteRange(range: DeleteRange, signal: Cancellation): Promise<DeleteRangeOutcome> {
+    return this.#rangeDeleter.delete(range, signal);
   }
 
-  async listScopes(): Promise<never> {
-    throw new Error("being written");
+  listScopes(
+    list: ListScopes,
+    signal: Cancellation,
+  ): Promise<At & { readonly scopes: readonly ScopeSummary[]; readonly more: boolean }> {
+    return this.#scan(signal, () => readScopes(this.#database, list));
   }
 
   /** Runs what reads more than single entries, beside the lanes of those. */
-  async #scan<Result>(signal: AbortSignal, scan: () => Promise<Result>): Promise<Result> {
+  async #scan<Result>(signal: Cancellation, scan: () => Promise<Result>): Promise<Result> {
     const { result } = await this.#scans.submit(scan, signal);
     // It is what this very scan resolved to.
     return result as Result;
-  }
-
-  async #read(names: readonly EntryName[]): Promise<(Read | undefined)[]> {
-    // The database leaves out what comes after many bytes: those calls go into the next batch.
-    const rows = await this.#readRows(names, maxReadBytes);
-    return rows.map((row, index) => readAnswer(names[index], row));
-  }
-
-  #readRows(names: readonly EntryName[], maxBytes: number): Promise<ReadRow[]> {
-    return this.#database.read<ReadRow>(readEntries, [
-      names.map((name) => name.scope.kind),
-      names.map((name) => name.scope.id ?? null),
-      names.map((name) => name.namespace),
-      names.map((name) => name.key),
-      maxBytes,
-    ]);
   }
 }
 
@@ -152,17 +134,6 @@ const scanWork: LaneWork<() => Promise<unknown>, { readonly result: unknown }> =
   cost: () => oneCall,
   remedy: () => "fail",
 };
-
-function remedyOf(error: unknown): "one_by_one" | "fail" {
-  return error instanceof StateError && error.isOneCallsFault ? "one_by_one" : "fail";
-}
-
-function readAnswer(name: EntryName | undefined, row: ReadRow): Read {
-  const { revision, plugin_revision: pluginRevision } = row;
-  const isThere = name !== undefined && revision !== null;
-  const entry = isThere ? entryOf(name, { ...row, revision }) : undefined;
-  return { entry, revision: pluginRevision as Revision };
-}
 
 function entryOf(name: EntryName, row: EntryRow): Entry {
   return {

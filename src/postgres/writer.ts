@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { Cancellation } from "../state/cancellation.ts";
 import { DatabaseUnavailable, OutcomeUnknown, StateError } from "../state/errors.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type { Write, WriteOutcome } from "../state/requests.ts";
@@ -50,7 +51,7 @@ export class Writer {
   }
 
   /** See {@link Store.write}. */
-  write(write: Write, signal: AbortSignal): Promise<WriteOutcome> {
+  write(write: Write, signal: Cancellation): Promise<WriteOutcome> {
     return this.#lane.submit(write, signal);
   }
 

@@ -55,30 +55,16 @@ function refuseUnknownFields(schema: DescMessage, message: Message, path: string
       `is a field of ${schema.typeName} that this sidecar doesn't know`,
     );
   }
-  for (const [field, name, part] of messagesIn(schema, message)) {
-    refuseUnknownFields(field, part, `${path}${name}.`);
-  }
-}
-
-/** The messages within a message, with their schemas and names: `operations[3]`. */
-function* messagesIn(
-  schema: DescMessage,
-  message: Message,
-): Generator<[DescMessage, string, Message]> {
   // The message was made by this schema: its fields hold what the schema says, or nothing.
   const fields = message as unknown as Record<string, unknown>;
-  for (const field of schema.fields) {
-    if (field.fieldKind === "message") {
-      const value = field.oneof
-        ? chosen(fields[field.oneof.localName], field.localName)
-        : fields[field.localName];
-      if (value !== undefined) {
-        yield [field.message, field.name, value as Message];
+  for (const { name, oneof, localName, isList, schema: part } of partsOf(schema)) {
+    const value = oneof === undefined ? fields[localName] : chosen(fields[oneof], localName);
+    if (isList) {
+      for (const [index, item] of (value as Message[]).entries()) {
+        refuseUnknownFields(part, item, `${path}${name}[${index}].`);
       }
-    } else if (field.fieldKind === "list" && field.listKind === "message") {
-      for (const [index, value] of (fields[field.localName] as Message[]).entries()) {
-        yield [field.message, `${field.name}[${index}]`, value];
-      }
+    } else if (value !== undefined) {
+      refuseUnknownFields(part, value as Message, `${path}${name}.`);
     }
   }
 }
@@ -87,6 +73,32 @@ function* messagesIn(
 function chosen(oneof: unknown, localName: string): unknown {
   const { case: name, value } = oneof as { case?: string; value?: unknown };
   return name === localName ? value : undefined;
+}
+
+/** A field that holds messages. */
+interface Part {
+  readonly name: string;
+  readonly localName: string;
+  readonly oneof: string | undefined;
+  readonly isList: boolean;
+  readonly schema: DescMessage;
+}
+
+const parts = new WeakMap<DescMessage, readonly Part[]>();
+
+/** The fields of a message that hold messages. Found once: this is asked for every request. */
+function partsOf(schema: DescMessage): readonly Part[] {
+  let found = parts.get(schema);
+  if (found === undefined) {
+    found = schema.fields.flatMap((field) => {
+      const part = messageOf(field);
+      const { name, localName, oneof } = field;
+      const isList = field.fieldKind === "list";
+      return part ? [{ name, localName, oneof: oneof?.localName, isList, schema: part }] : [];
+    });
+    parts.set(schema, found);
+  }
+  return found;
 }
 
 /** The path of the first string field that isn't UTF-8; undefined if that isn't what is wrong. */

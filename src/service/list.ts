@@ -18,6 +18,6 @@ export async function list(
   const page = parseList(request, binding.plugin().id);
   const { entries, more, revision } = await binding.store().list(page.list, call.signal);
   const last = more ? entries.at(-1) : undefined;
-  const nextPageToken = last === undefined ? "" : writePageToken(last.key, page.shape);
+  const nextPageToken = last === undefined ? "" : writePageToken([last.key], page.boundTo);
   return { entries: entries.map(entryMessage), nextPageToken, revision };
 }

@@ -1,58 +1,64 @@
 import { createCipheriv, createDecipheriv, createHash, randomBytes } from "node:crypto";
-import type { Scope } from "../state/entry.ts";
 import { InvalidField } from "../state/errors.ts";
 
-/** What a page token is bound to: the listing, all but its page size. */
-export interface PageShape {
+/** What a page token is bound to: one plugin, one RPC, and its request, all but the page size. */
+export interface PagedRequest {
   readonly pluginId: string;
-  readonly scope: Scope;
-  readonly namespace: string;
-  readonly prefix: string;
-  readonly start: string;
-  readonly startAfter: string;
-  readonly end: string;
-  readonly reverse: boolean;
-  readonly keysOnly: boolean;
+  /** The RPC's name. */
+  readonly rpc: string;
+  /** The request's fields, parsed, in an order of the RPC's own. */
+  readonly fields: readonly (string | boolean | undefined)[];
 }
 
 const cipher = "aes-256-gcm";
 const ivBytes = 12;
 const tagBytes = 16;
+/** Between the names in a token. No name holds it. */
+const separator = "\0";
 
 /**
- * A token for the page after the one that ended with this key.
+ * A token for the page after the one that ended with this.
  *
- * It is encrypted under a key made from the listing itself. So it is opaque, and any sidecar of the
+ * It is encrypted under a key made from the request itself. So it is opaque, and any sidecar of the
  * plugin can read it, but only together with the request it belongs to. It is no secret and needs
- * none: it names a key within the range its request asks for, and carries no authority.
+ * none: it names a place within the range its request asks for, and carries no authority.
+ *
+ * @param last What names the last item of the page, in the order of the listing.
  */
-export function writePageToken(lastKey: string, shape: PageShape): string {
+export function writePageToken(last: readonly string[], request: PagedRequest): string {
   const iv = randomBytes(ivBytes);
-  const encryption = createCipheriv(cipher, keyOf(shape), iv);
-  const content = Buffer.concat([encryption.update(lastKey, "utf8"), encryption.final()]);
+  const encryption = createCipheriv(cipher, keyOf(request), iv);
+  const content = Buffer.concat([
+    encryption.update(last.join(separator), "utf8"),
+    encryption.final(),
+  ]);
   return Buffer.concat([iv, encryption.getAuthTag(), content]).toString("base64url");
 }
 
 /**
- * The last key of the page before.
+ * What names the last item of the page before: as many names as were written.
  *
- * @throws {InvalidField} for a token that was not given for this listing.
+ * @throws {InvalidField} for a token that was not given for this request.
  */
-export function readPageToken(token: string, shape: PageShape): string {
-  const key = decrypt(token, shape);
-  // Nobody stores a key with U+0000: this one was forged.
-  if (key === undefined || key.includes("\0")) {
-    throw new InvalidField("page_token", "was not given for this request, or is damaged");
+export function readPageToken(token: string, request: PagedRequest): string[] {
+  const last = decrypt(token, request);
+  if (last === undefined) {
+    throw foreignPageToken();
   }
-  return key;
+  return last.split(separator);
 }
 
-function decrypt(token: string, shape: PageShape): string | undefined {
+/** What a token is refused with that was not given for its request. */
+export function foreignPageToken(): InvalidField {
+  return new InvalidField("page_token", "was not given for this request, or is damaged");
+}
+
+function decrypt(token: string, request: PagedRequest): string | undefined {
   const bytes = Buffer.from(token, "base64url");
   const iv = bytes.subarray(0, ivBytes);
   const tag = bytes.subarray(ivBytes, ivBytes + tagBytes);
   try {
-    const decryption = createDecipheriv(cipher, keyOf(shape), iv, { authTagLength: tagBytes });
+    const decryption = createDecipheriv(cipher, keyOf(request), iv, { authTagLength: tagBytes });
     decryption.setAuthTag(tag);
     const content = bytes.subarray(ivBytes + tagBytes);
     return Buffer.concat([decryption.update(content), decryption.final()]).toString("utf8");
@@ -61,9 +67,7 @@ function decrypt(token: string, shape: PageShape): string | undefined {
   }
 }
 
-function keyOf(shape: PageShape): Buffer {
-  const { pluginId, scope, namespace, prefix, start, startAfter, end, reverse, keysOnly } = shape;
-  const listing = [pluginId, scope.kind, scope.id, namespace, prefix, start, startAfter, end];
-  const text = JSON.stringify(["page token 1", ...listing, reverse, keysOnly]);
+function keyOf({ pluginId, rpc, fields }: PagedRequest): Buffer {
+  const text = JSON.stringify(["page token 1", pluginId, rpc, ...fields]);
   return createHash("sha256").update(text).digest();
 }

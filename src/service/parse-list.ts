@@ -1,15 +1,15 @@
 import type { ListRequest } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { InvalidField } from "../state/errors.ts";
-import { intersect, prefixSuccessor } from "../state/key-order.ts";
+import { intersect, prefixRange } from "../state/key-order.ts";
 import { defaultPageSize, maxKeyBytes, maxPageBytes, maxPageSize } from "../state/limits.ts";
 import type { KeyRange, ListEntries } from "../state/requests.ts";
-import { type PageShape, readPageToken } from "./page-token.ts";
+import { foreignPageToken, type PagedRequest, readPageToken } from "./page-token.ts";
 import { parseNamespace, parseOptionalText, parseScope } from "./parse.ts";
 
 /** A page to read, and what its token for the next one must be bound to. */
 export interface ListPage {
   readonly list: ListEntries;
-  readonly shape: PageShape;
+  readonly boundTo: PagedRequest;
 }
 
 /**
@@ -21,11 +21,14 @@ export function parseList(request: ListRequest, pluginId: string): ListPage {
   const namespace = parseNamespace(request.namespace);
   const bounds = parseBounds(request);
   const { reverse, keysOnly } = request;
-  const shape: PageShape = { pluginId, scope, namespace, ...bounds, reverse, keysOnly };
-  const range = intersect(rangeOf(bounds), rangeAfter(request, shape));
+  const { prefix, start, startAfter, end } = bounds;
+  const place = [scope.kind, scope.id, namespace];
+  const fields = [...place, prefix, start, startAfter, end, reverse, keysOnly];
+  const boundTo = { pluginId, rpc: "List", fields };
+  const range = intersect(rangeOf(bounds), rangeAfter(request, boundTo));
   const pageSize = parsePageSize(request.pageSize);
   const list = { scope, namespace, range, reverse, keysOnly, pageSize, pageBytes: maxPageBytes };
-  return { list, shape };
+  return { list, boundTo };
 }
 
 type Bounds = Pick<ListRequest, "prefix" | "start" | "startAfter" | "end">;
@@ -48,27 +51,26 @@ function rangeOf({ prefix, start, startAfter, end }: Bounds): KeyRange {
     fromIncluded: startAfter === "",
     before: end || undefined,
   };
-  const prefixed: KeyRange = {
-    from: prefix || undefined,
-    fromIncluded: true,
-    before: prefixSuccessor(prefix),
-  };
-  return intersect(asked, prefixed);
+  return intersect(asked, prefixRange(prefix));
 }
 
 /** What is left after the page that the request's token ends; everything without a token. */
-function rangeAfter(request: ListRequest, shape: PageShape): KeyRange {
+function rangeAfter(request: ListRequest, boundTo: PagedRequest): KeyRange {
   const everything: KeyRange = { from: undefined, fromIncluded: true, before: undefined };
   if (request.pageToken === "") {
     return everything;
   }
-  const lastKey = readPageToken(request.pageToken, shape);
+  const [lastKey, ...more] = readPageToken(request.pageToken, boundTo);
+  if (lastKey === undefined || more.length > 0) {
+    throw foreignPageToken();
+  }
   return request.reverse
     ? { ...everything, before: lastKey }
     : { ...everything, from: lastKey, fromIncluded: false };
 }
 
-function parsePageSize(pageSize: number): number {
+/** @throws {InvalidField} */
+export function parsePageSize(pageSize: number): number {
   if (pageSize < 0) {
     throw new InvalidField("page_size", "must not be negative");
   }

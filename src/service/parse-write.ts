@@ -62,12 +62,14 @@ export function parseTransact(request: TransactRequest, maxValueBytes: number): 
     within(`operations[${index}]`, () => parseOperation(operation, maxValueBytes)),
   );
   checkBytes(checks, operations);
-  return { checks, operations, requestId: parseRequestId(request.requestId, [checks, operations]) };
+  // Not the digest of one operation alone: that would be another request.
+  const requestId = parseRequestId(request.requestId, ["transact", checks, operations]);
+  return { checks, operations, requestId };
 }
 
 function alone(operation: Operation, requestId: string): Write {
   const operations = [operation];
-  return { checks: [], operations, requestId: parseRequestId(requestId, [[], operations]) };
+  return { checks: [], operations, requestId: parseRequestId(requestId, operation) };
 }
 
 function checkCount(field: string, count: number, max: number): void {

@@ -24,6 +24,11 @@ export function prefixSuccessor(prefix: string): string | undefined {
   return undefined;
 }
 
+/** The keys that begin with a prefix; all keys if it is empty. */
+export function prefixRange(prefix: string): KeyRange {
+  return { from: prefix || undefined, fromIncluded: true, before: prefixSuccessor(prefix) };
+}
+
 /** The keys that lie in both ranges. */
 export function intersect(a: KeyRange, b: KeyRange): KeyRange {
   const before =

@@ -1,3 +1,4 @@
+import type { Cancellation } from "./cancellation.ts";
 import type { Entry, EntryName, Revision } from "./entry.ts";
 import type {
   DeleteRange,
@@ -31,12 +32,12 @@ export interface At {
  */
 export interface Store {
   /** Reads one entry; undefined when there is none. */
-  get(name: EntryName, signal: AbortSignal): Promise<At & { readonly entry: Entry | undefined }>;
+  get(name: EntryName, signal: Cancellation): Promise<At & { readonly entry: Entry | undefined }>;
 
   /** Reads entries in one snapshot, in the order of their names. */
   batchGet(
     names: readonly EntryName[],
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }>;
 
   /**
@@ -50,7 +51,7 @@ export interface Store {
    * store finds out what happened and, if nothing did, sends the write again. Rejects with
    * {@link OutcomeUnknown} when it doesn't come back: the write may have happened.
    */
-  write(write: Write, signal: AbortSignal): Promise<WriteOutcome>;
+  write(write: Write, signal: Cancellation): Promise<WriteOutcome>;
 
   /**
    * Removes a range of entries, in batches that are transactions of their own, and says how many. A
@@ -58,13 +59,13 @@ export interface Store {
    */
   deleteRange(
     range: DeleteRange,
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<(At & { readonly kind: "done"; readonly deleted: bigint }) | RequestIdReused>;
 
   /** Reads a page of the places that hold entries, in the order of kind, scope id and namespace. */
   listScopes(
     list: ListScopes,
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<At & { readonly scopes: readonly ScopeSummary[]; readonly more: boolean }>;
 
   /**
@@ -72,6 +73,6 @@ export interface Store {
    */
   list(
     list: ListEntries,
-    signal: AbortSignal,
+    signal: Cancellation,
   ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }>;
 }

@@ -48,7 +48,14 @@ test("without anything it is the embedded database and the demo plugin on the de
       insecure: false,
       poolSize: 3,
       databaseTimeoutMs: 10_000,
-      maxValueBytes: 4 * 1024 * 1024,
+      bounds: {
+        maxValueBytes: 4 * 1024 * 1024,
+        rememberRequestsMs: 600_000,
+        quotaEntries: undefined,
+        quotaBytes: undefined,
+      },
+      coalescing: true,
+      sweepIntervalMs: 2_000,
       drainTimeoutMs: 8_000,
       failFast: false,
       exitWithParent: false,
@@ -99,6 +106,11 @@ describe("precedence", () => {
     expect(config({ noMigrate: ["true"] }).migrate).toBe(false);
     expect(config({}, { PLUGIN_STATE_NO_MIGRATE: "true" }).migrate).toBe(false);
   });
+
+  test("--no-coalescing turns gathering off, from the environment too", () => {
+    expect(config({ noCoalescing: ["true"] }).coalescing).toBe(false);
+    expect(config({}, { PLUGIN_STATE_NO_COALESCING: "1" }).coalescing).toBe(false);
+  });
 });
 
 describe("values", () => {
@@ -106,6 +118,10 @@ describe("values", () => {
     ["maxValueBytes", 1024, 64 * 1024 * 1024],
     ["databaseConnections", 1, 10],
     ["databaseTimeoutMs", 100, 600_000],
+    ["quotaEntries", 0, 999_999_999_999_999],
+    ["quotaBytes", 0, 999_999_999_999_999],
+    ["requestIdSeconds", 1, 86_400],
+    ["sweepIntervalMs", 100, 3_600_000],
     ["drainTimeoutMs", 0, 600_000],
     ["slowCallMs", 0, 600_000],
   ])("%s accepts its bounds and nothing beyond", (option, min, max) => {
@@ -126,6 +142,23 @@ describe("values", () => {
     const { message } = refusal({}, { PLUGIN_STATE_INSECURE: text });
 
     expect(message).toBe(`PLUGIN_STATE_INSECURE must be true, 1, false or 0, not "${text}"`);
+  });
+
+  test("quotas, and how long request ids are remembered, become bounds of the state", () => {
+    const environment = { PLUGIN_STATE_QUOTA_BYTES: "2048", PLUGIN_STATE_REQUEST_ID_SECONDS: "5" };
+
+    expect(config({ quotaEntries: ["7"] }, environment).bounds).toEqual({
+      maxValueBytes: 4 * 1024 * 1024,
+      rememberRequestsMs: 5_000,
+      quotaEntries: 7,
+      quotaBytes: 2048,
+    });
+  });
+
+  test("a quota of 0 is none", () => {
+    const { bounds } = config({ quotaEntries: ["0"] }, { PLUGIN_STATE_QUOTA_BYTES: "0" });
+
+    expect(bounds).toMatchObject({ quotaEntries: undefined, quotaBytes: undefined });
   });
 
   test("a wrong value is named as it was given, by its flag or its variable", () => {

@@ -16,6 +16,11 @@ import {
 } from "../../src/gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
 import {
+  ErrorReasonSchema,
+  type FailedCheck,
+  FailedChecksSchema,
+} from "../../src/gen/pluginstate/v1/errors_pb.ts";
+import {
   type PluginStateService,
   PluginStateService as service,
 } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
@@ -90,6 +95,8 @@ export class CallError extends Error {
   readonly domain: string | undefined;
   readonly metadata: Record<string, string> | undefined;
   readonly fields: string[];
+  /** Of a Transact: each failed part, as `check 0 ENTRY_ABSENT` or `operation 2 REVISION_MISMATCH at 7`. */
+  readonly failedChecks: string[] | undefined;
   readonly retryAfter: boolean;
   readonly detailBytes: number;
 
@@ -106,9 +113,15 @@ export class CallError extends Error {
     this.domain = info?.domain;
     this.metadata = info?.metadata;
     this.fields = find(BadRequestSchema)?.fieldViolations.map(({ field }) => field) ?? [];
+    this.failedChecks = find(FailedChecksSchema)?.failed.map(partText);
     this.retryAfter = find(RetryInfoSchema) !== undefined;
     this.detailBytes = bytes?.length ?? 0;
   }
+}
+
+function partText({ part, reason, currentRevision: current }: FailedCheck): string {
+  const name = ErrorReasonSchema.value[reason]?.name.replace("ERROR_REASON_", "");
+  return `${part.case} ${part.value} ${name}${current === undefined ? "" : ` at ${current}`}`;
 }
 
 function detailsOf(metadata: Metadata): Buffer | undefined {

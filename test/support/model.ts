@@ -2,6 +2,8 @@ import { expect } from "vitest";
 import { type Entry, ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import type { ListRequest } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
 import type { TestClient } from "./client.ts";
+import { changed } from "./model-change.ts";
+import type { Condition, Operation, Outcome, Transact, Write, WriteReply } from "./operations.ts";
 
 /** Where entries are kept, as a request names it. */
 export interface Place {
@@ -17,51 +19,122 @@ export interface Name extends Place {
 /** A request for the first page of a listing. */
 export type Listing = Place & Partial<Omit<ListRequest, keyof Place | "pageToken" | `$${string}`>>;
 
-/** One operation of a random history. */
-export type Operation =
-  | { readonly do: "set"; readonly name: Name; readonly valueJson: string }
-  | { readonly do: "delete"; readonly name: Name }
-  | { readonly do: "get"; readonly name: Name }
-  | { readonly do: "list"; readonly listing: Listing };
-
 /** An entry without its times. */
 export interface ModelEntry extends Name {
   readonly valueJson: string;
   readonly revision: bigint;
+  /** How long it is to live from now on, in whole hours; undefined if it stays. */
+  readonly hours?: number;
 }
 
-/** What a reply says. */
-export type Outcome = { readonly revision: bigint } & (
-  | { readonly created: boolean }
-  | { readonly existed: boolean }
-  | { readonly entry: ModelEntry | undefined }
-  | { readonly entries: readonly ModelEntry[]; readonly more: boolean }
-);
+/** How much a plugin may have; 0: as much as it wants. */
+export interface Quotas {
+  readonly entries: number;
+  readonly bytes: number;
+}
+
+type Entries = Map<string, ModelEntry>;
+type Fault = { readonly reason: string; readonly current: bigint | undefined };
 
 /** What a plugin's state must behave like: a map, and a counter of its writes. */
 export class Model {
   revision: bigint;
-  readonly #entries = new Map<string, ModelEntry>();
+  readonly #quotas: Quotas;
+  #entries: Entries = new Map();
 
-  /** @param revision The plugin's before the first operation. */
-  constructor(revision = 0n) {
+  /** @param revision The plugin's before the first operation, when it has none of the model's entries. */
+  constructor(revision = 0n, quotas: Quotas = { entries: 0, bytes: 0 }) {
     this.revision = revision;
+    this.#quotas = quotas;
   }
 
+  /** Does an operation, and returns what it answers. */
   apply(operation: Operation): Outcome {
+    const draft = new Draft(this.#entries, this.revision);
+    const outcome = this.#attempt(operation, draft);
+    if (!("refused" in outcome)) {
+      this.#entries = draft.entries;
+      this.revision = draft.revision;
+    }
+    return outcome;
+  }
+
+  /** What an operation would answer. */
+  preview(operation: Operation): Outcome {
+    return this.#attempt(operation, new Draft(this.#entries, this.revision));
+  }
+
+  /** The entry's revision; undefined when there is none. */
+  revisionOf(name: Name): bigint | undefined {
+    return this.#entries.get(identity(name))?.revision;
+  }
+
+  #attempt(operation: Operation, draft: Draft): Outcome {
+    const { revision } = this;
     switch (operation.do) {
       case "set":
-        return this.#set(operation.name, operation.valueJson);
       case "delete":
-        return this.#delete(operation.name);
+      case "update": {
+        const reply = draft.write(operation);
+        return "reason" in reply
+          ? refusal(reply.reason, currentOf(reply))
+          : (this.#overQuota(draft) ?? reply);
+      }
+      case "transact":
+        return this.#transact(operation, draft);
       case "get":
-        return { entry: this.#entries.get(identity(operation.name)), revision: this.revision };
+        return { entry: this.#entries.get(identity(operation.name)), revision };
+      case "batchGet":
+        return {
+          found: operation.names.map((name) => this.#entries.get(identity(name))),
+          revision,
+        };
       case "list": {
         const all = this.list(operation.listing);
         const entries = all.slice(0, operation.listing.pageSize || 100);
-        return { entries, more: entries.length < all.length, revision: this.revision };
+        return { entries, more: entries.length < all.length, revision };
       }
     }
+  }
+
+  #transact({ checks, operations }: Transact, draft: Draft): Outcome {
+    const failedChecks: string[] = [];
+    // Nothing will have been done: the entry has the revision it had.
+    const note = (part: string, name: Name, reason: string) => {
+      const current = this.revisionOf(name);
+      failedChecks.push(`${part} ${reason}${current === undefined ? "" : ` at ${current}`}`);
+    };
+    for (const [index, { name, condition }] of checks.entries()) {
+      const fault = draft.fault(name, condition);
+      fault && note(`check ${index}`, name, fault.reason);
+    }
+    const results: WriteReply[] = [];
+    for (const [index, operation] of operations.entries()) {
+      const reply = draft.write(operation);
+      if ("reason" in reply) {
+        note(`operation ${index}`, operation.name, reply.reason);
+      } else {
+        results.push(reply);
+      }
+    }
+    if (failedChecks.length > 0) {
+      return refusal("CHECKS_FAILED", {}, failedChecks);
+    }
+    return this.#overQuota(draft) ?? { results, revision: draft.revision };
+  }
+
+  /** The refusal of a draft that has more than it may, and more than there was. */
+  #overQuota(draft: Draft): Outcome | undefined {
+    const [before, after] = [usage(this.#entries), usage(draft.entries)];
+    for (const quota of ["entries", "bytes"] as const) {
+      const limit = this.#quotas[quota];
+      const asked = after[quota] - before[quota];
+      if (limit > 0 && asked > 0 && after[quota] > limit) {
+        const metadata = { quota, used: before[quota], asked, limit };
+        return refusal("QUOTA_EXCEEDED", metadata);
+      }
+    }
+    return undefined;
   }
 
   /** Every entry of a listing, in its order. */
@@ -76,21 +149,92 @@ export class Model {
     const ordered = reverse ? found.reverse() : found;
     return keysOnly ? ordered.map((entry) => ({ ...entry, valueJson: "" })) : ordered;
   }
+}
 
-  #set(name: Name, valueJson: string): Outcome {
-    const created = !this.#entries.has(identity(name));
+/** A plugin's state while an operation changes it. */
+class Draft {
+  readonly entries: Entries;
+  revision: bigint;
+
+  constructor(entries: Entries, revision: bigint) {
+    this.entries = new Map(entries);
+    this.revision = revision;
+  }
+
+  /** Why a condition doesn't hold. */
+  fault(name: Name, condition: Condition | undefined): Fault | undefined {
+    const current = this.entries.get(identity(name))?.revision;
+    switch (condition?.case) {
+      case undefined:
+        return undefined;
+      case "ifAbsent":
+        return current === undefined ? undefined : { reason: "ENTRY_EXISTS", current };
+      case "ifPresent":
+        return current === undefined ? { reason: "ENTRY_ABSENT", current } : undefined;
+      case "ifRevision":
+        return current === condition.value ? undefined : { reason: "REVISION_MISMATCH", current };
+    }
+  }
+
+  write(write: Write): WriteReply | Fault {
+    const { name, condition } = write;
+    const old = this.entries.get(identity(name));
+    const fault = this.fault(name, condition);
+    if (fault !== undefined) {
+      return fault;
+    }
+    const previous = write.returnPrevious ? old : undefined;
+    const created = old === undefined;
+    switch (write.do) {
+      case "set":
+        return { created, revision: this.#put(write, write.valueJson), previous };
+      case "delete":
+        this.revision += this.entries.delete(identity(name)) ? 1n : 0n;
+        return { existed: !created, revision: this.revision, previous };
+      case "update": {
+        const next = changed(old?.valueJson, write.change);
+        if ("fault" in next) {
+          return { reason: next.fault, current: old?.revision };
+        }
+        const { valueJson, isUnchanged = false } = next;
+        const isWrite = !isUnchanged || write.hours !== undefined;
+        const revision = isWrite ? this.#put(write, valueJson) : this.revision;
+        return { valueJson, created, changed: isWrite, revision, previous };
+      }
+    }
+  }
+
+  #put(write: Write, valueJson: string): bigint {
+    const { scope, namespace, key } = write.name;
+    const hours = hoursAfter(write, this.entries.get(identity(write.name))?.hours);
     this.revision += 1n;
-    const { scope, namespace, key } = name;
     const entry = { scope, namespace: namespace || "default", key, valueJson };
-    this.#entries.set(identity(name), { ...entry, revision: this.revision });
-    return { created, revision: this.revision };
+    const { revision } = this;
+    this.entries.set(identity(write.name), { ...entry, revision, ...(hours && { hours }) });
+    return revision;
   }
+}
 
-  #delete(name: Name): Outcome {
-    const existed = this.#entries.delete(identity(name));
-    this.revision += existed ? 1n : 0n;
-    return { existed, revision: this.revision };
-  }
+/** How long an entry is to live after a write. */
+function hoursAfter({ do: kind, hours, keepTtl }: Write, old: number | undefined) {
+  const keeps = keepTtl || (kind === "update" && hours === undefined);
+  return keeps ? (old ?? hours) : hours;
+}
+
+function usage(entries: Entries): Quotas {
+  const sizes = [...entries.values()].map(({ scope, namespace, key, valueJson }) =>
+    Buffer.byteLength(scope.id + namespace + key + valueJson),
+  );
+  return { entries: entries.size, bytes: sizes.reduce((sum, size) => sum + size, 0) };
+}
+
+function refusal(reason: string, metadata: object, failedChecks: string[] = []): Outcome {
+  const texts = Object.entries(metadata).map(([name, value]) => [name, `${value}`]);
+  return { refused: { reason, metadata: Object.fromEntries(texts), failedChecks } };
+}
+
+function currentOf({ current }: Fault) {
+  return current === undefined ? {} : { current };
 }
 
 /** Compares two texts as bytes of UTF-8. */
@@ -108,38 +252,21 @@ function isAskedFor(key: string, listing: Listing): boolean {
   );
 }
 
-function identity({ scope, namespace, key }: Name): string {
+/** A text that is the same for the same entry. */
+export function identity({ scope, namespace, key }: Name): string {
   return JSON.stringify([scope.kind, scope.id, namespace || "default", key]);
-}
-
-/** Does an operation on a sidecar, and returns what its reply says. */
-export async function perform(client: TestClient, operation: Operation): Promise<Outcome> {
-  switch (operation.do) {
-    case "set": {
-      const set = { ...operation.name, valueJson: operation.valueJson };
-      const { created, revision } = await client.call("set", set);
-      return { created, revision };
-    }
-    case "delete": {
-      const { existed, revision } = await client.call("delete", operation.name);
-      return { existed, revision };
-    }
-    case "get": {
-      const { entry, revision } = await client.call("get", operation.name);
-      return { entry: entry && contentOf(entry), revision };
-    }
-    case "list": {
-      const { entries, nextPageToken, revision } = await client.call("list", operation.listing);
-      return { entries: entries.map(contentOf), more: nextPageToken !== "", revision };
-    }
-  }
 }
 
 /** An entry of a reply without its times, which must be there. */
 export function contentOf({ scope, namespace, key, valueJson, ...entry }: Entry): ModelEntry {
   expect(entry).toMatchObject({ createTime: expect.anything(), updateTime: expect.anything() });
   const { kind, id } = scope!;
-  return { scope: { kind, id }, namespace, key, valueJson, revision: entry.revision };
+  const content = { scope: { kind, id }, namespace, key, valueJson, revision: entry.revision };
+  return entry.expireTime ? { ...content, hours: hoursUntil(entry.expireTime.seconds) } : content;
+}
+
+function hoursUntil(seconds: bigint): number {
+  return Math.round((Number(seconds) - Date.now() / 1000) / 3600);
 }
 
 /** Reads a whole listing page by page. */
@@ -152,69 +279,6 @@ export async function readPages(client: TestClient, listing: Listing): Promise<M
     pageToken = page.nextPageToken;
   } while (pageToken !== "");
   return pages;
-}
-
-/** An operation of a history that ran beside others, and what it answered. */
-export interface Done {
-  readonly operation: Operation;
-  readonly outcome: Outcome;
-  /** The highest revision that any reply had told before this operation was sent. */
-  readonly floor: bigint;
-}
-
-/**
- * Does operations in rows: each row one after the other, the rows beside each other, and row n on
- * client n.
- */
-export async function performRows(
-  clients: readonly TestClient[],
-  rows: readonly (readonly Operation[])[],
-): Promise<Done[]> {
-  const done: Done[] = [];
-  let floor = 0n;
-  const run = async (row: readonly Operation[], number: number) => {
-    for (const operation of row) {
-      const floorBefore = floor;
-      const outcome = await perform(clients[number % clients.length]!, operation);
-      floor = outcome.revision > floor ? outcome.revision : floor;
-      done.push({ operation, outcome, floor: floorBefore });
-    }
-  };
-  await Promise.all(rows.map(run));
-  return done;
-}
-
-/**
- * Fails unless the model, doing the history's writes one after the other in the order of their
- * revisions, answers each operation as it was answered; and unless that order keeps to the clock.
- */
-export function expectExplained(model: Model, history: readonly Done[]): void {
-  const writes = history
-    .filter(isWrite)
-    .sort((a, b) => Number(a.outcome.revision - b.outcome.revision));
-  const others = history.filter((done) => !isWrite(done));
-  let explained = 0;
-  const expectOthers = () => {
-    for (const { operation, outcome, floor } of others) {
-      if (outcome.revision === model.revision) {
-        expect(outcome).toEqual(model.apply(operation));
-        expect(outcome.revision).toBeGreaterThanOrEqual(floor);
-        explained += 1;
-      }
-    }
-  };
-  expectOthers();
-  for (const { operation, outcome, floor } of writes) {
-    expect(outcome).toEqual(model.apply(operation));
-    expect(outcome.revision).toBeGreaterThan(floor);
-    expectOthers();
-  }
-  expect(explained).toBe(others.length);
-}
-
-/** Whether it took a revision. */
-function isWrite({ outcome }: Done): boolean {
-  return "created" in outcome || ("existed" in outcome && outcome.existed);
 }
 
 /** The places a random history works in: their names overlap as far as the API allows. */

@@ -1,13 +1,23 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { StatementsSeen } from "./statements-seen.ts";
+
+/** What is to happen at the next run of a statement: to it, or when it is done to its reply. */
+interface Fault {
+  readonly statement: string;
+  readonly at: "request" | "reply";
+  readonly happen: () => void;
+}
 
 /** A TCP proxy in front of a database, through which a network can fail. */
 export class FaultProxy implements AsyncDisposable {
   readonly #server: Server;
   readonly #target: string;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  readonly #statements: string[] = [];
   #isSilent = false;
   #beforeReply: (() => void) | undefined;
+  #fault: Fault | undefined;
 
   private constructor(server: Server, target: string) {
     this.#server = server;
@@ -43,6 +53,11 @@ export class FaultProxy implements AsyncDisposable {
   /** Connections open now. */
   get connections(): number {
     return this.#pairs.size;
+  }
+
+  /** What was run since this was last asked: prepared statements by name, others by their text. */
+  takeStatements(): string[] {
+    return this.#statements.splice(0);
   }
 
   /** Cuts every connection; new ones are made as before. */
@@ -85,6 +100,22 @@ export class FaultProxy implements AsyncDisposable {
     this.#beforeReply = () => this.cut();
   }
 
+  /** Cuts everything at the next run of a statement, before it reaches the database: it doesn't happen. */
+  cutBefore(statement: string, happen = () => this.cut()): void {
+    this.#fault = { statement, at: "request", happen };
+  }
+
+  /** Cuts everything at the next reply to a statement: what was asked has happened. */
+  cutAfter(statement: string, happen = () => this.cut()): void {
+    this.#fault = { statement, at: "reply", happen };
+  }
+
+  /** Forgets what was to happen. */
+  spare(): void {
+    this.#fault = undefined;
+    this.#beforeReply = undefined;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#server.listening) {
       await this.close();
@@ -109,15 +140,35 @@ export class FaultProxy implements AsyncDisposable {
       isLost ||= this.#isSilent;
       return !isLost;
     };
-    client.on("data", (bytes) => passes() && upstream.write(bytes));
+    const seen = new StatementsSeen();
+    let fault: Fault | undefined;
+    client.on("data", (bytes) => {
+      const statements = seen.push(bytes);
+      this.#statements.push(...statements);
+      fault ??= this.#takeFault(statements);
+      if (fault?.at === "request") {
+        fault.happen();
+      } else if (passes()) {
+        upstream.write(bytes);
+      }
+    });
     upstream.on("data", (bytes) => {
-      const hook = this.#beforeReply;
+      const happen = fault?.happen ?? this.#beforeReply;
       this.#beforeReply = undefined;
-      if (hook !== undefined) {
-        hook();
+      if (happen !== undefined) {
+        happen();
       } else if (passes()) {
         client.write(bytes);
       }
     });
+  }
+
+  #takeFault(statements: readonly string[]): Fault | undefined {
+    const fault = this.#fault;
+    if (fault === undefined || !statements.includes(fault.statement)) {
+      return undefined;
+    }
+    this.#fault = undefined;
+    return fault;
   }
 }

@@ -73,7 +73,7 @@ export type FailedCheck = Message<"pluginstate.v1.FailedCheck"> & {
   reason: ErrorReason;
 
   /**
-   * The entry's revision; unset when there is no such entry.
+   * The entry's revision, as it is since nothing was done; unset when there is no such entry.
    *
    * @generated from field: optional int64 current_revision = 4;
    */

@@ -1,0 +1,112 @@
+import pg from "pg";
+import type { TestDatabase } from "../support/database.ts";
+import type { TestSidecar } from "../support/sidecar.ts";
+import type { History, Recorded } from "./operation.ts";
+import { Random } from "./random.ts";
+import { RecordedClient, RecordedForeigner, Recorder } from "./recorder.ts";
+import { names, Workload } from "./workload.ts";
+
+/** A random history of a plugin that has no entries yet. */
+export interface RunOptions {
+  readonly database: TestDatabase;
+  /** Of the same plugin. */
+  readonly sidecars: readonly TestSidecar[];
+  readonly calls: number;
+  readonly seed: number;
+}
+
+const clientsPerSidecar = 8;
+
+/** The seed to begin with: another one each time, unless one is given to try again. */
+export function anySeed(): number {
+  return Number(process.env["PLUGIN_STATE_HISTORY_SEED"] ?? Date.now() % 1_000_000_007);
+}
+
+/** Lets several clients of each sidecar, and a foreign writer, work on a few entries at once. */
+export async function recordHistory(options: RunOptions): Promise<History> {
+  const run = new Run(options);
+  const initialRevision = await run.pluginRevision();
+  await run.work();
+  return run.recorder.history(initialRevision, await run.pluginRevision());
+}
+
+class Run {
+  readonly recorder = new Recorder();
+  readonly #options: RunOptions;
+  readonly #pluginId: string;
+
+  constructor(options: RunOptions) {
+    this.#options = options;
+    this.#pluginId = options.sidecars[0]!.sidecar.bindings[0]!.pluginId;
+  }
+
+  async work(): Promise<void> {
+    const { sidecars } = this.#options;
+    const rows = Array.from({ length: sidecars.length * clientsPerSidecar }, (_, row) => row);
+    await Promise.all([...rows.map((row) => this.#client(row)), this.#foreigner()]);
+    const reader = new RecordedClient(this.recorder, "reader", sidecars[0]!.client);
+    await reader.call({ do: "batchGet", names });
+  }
+
+  async pluginRevision(): Promise<bigint> {
+    const [row] = await this.#options.database.query<{ revision: string }>(
+      "select revision from plugin_sidecar.plugin_revisions where plugin_id = $1",
+      [this.#pluginId],
+    );
+    return BigInt(row!.revision);
+  }
+
+  /** One call after the other, and now and then one a second time under its request id. */
+  async #client(row: number): Promise<void> {
+    const random = new Random(this.#options.seed + row);
+    const workload = new Workload(random, row);
+    const here = this.#recorded(`client-${row}`, row);
+    const there = this.#recorded(`client-${row}-again`, row + 1);
+    while (!this.#isOver) {
+      const request = workload.next();
+      const isRepeated = "requestId" in request && random.percent(30);
+      if (isRepeated && random.percent(30)) {
+        await Promise.all([here.call(request), there.call(request)]);
+        continue;
+      }
+      workload.learn(request, await here.call(request));
+      if (isRepeated) {
+        await there.call(request);
+      }
+    }
+  }
+
+  async #foreigner(): Promise<void> {
+    const connection = new pg.Client(this.#options.database.connection);
+    await connection.connect();
+    const query = connection.query.bind(connection);
+    const foreigner = new RecordedForeigner(this.recorder, query, this.#pluginId);
+    const workload = new Workload(new Random(this.#options.seed - 1), 99);
+    while (!this.#isOver) {
+      await foreigner.write(workload.foreign());
+    }
+    await connection.end();
+  }
+
+  #recorded(name: string, row: number): RecordedClient {
+    const { sidecars } = this.#options;
+    return new RecordedClient(this.recorder, name, sidecars[row % sidecars.length]!.client);
+  }
+
+  get #isOver(): boolean {
+    return this.recorder.operations.length >= this.#options.calls;
+  }
+}
+
+/** How many there were of each kind, so that one can see that all were there. */
+export function summaryOf(operations: readonly Recorded[]): string {
+  const counts = new Map<string, number>();
+  for (const { request, outcome } of operations) {
+    const kind = `${request.do} ${outcome.kind}`;
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  return [...counts]
+    .map(([kind, count]) => `${kind} ${count}`)
+    .sort()
+    .join(", ");
+}

@@ -1,0 +1,45 @@
+import pg from "pg";
+import { expect, onTestFinished } from "vitest";
+import type { TestDatabase } from "./database.ts";
+
+/** Sent statements that wait for a lock, at most: a sidecar has no more connections than that. */
+const mostWaiting = 3;
+
+/**
+ * Holds what every write must lock first, as a writer does that is slow to commit. The first writes that
+ * come meanwhile are sent and wait in the database; those after them wait in the sidecar.
+ */
+export async function holdWrites(database: TestDatabase) {
+  const holder = new pg.Client(database.connection);
+  holder.on("error", () => undefined);
+  await holder.connect();
+  onTestFinished(() => holder.end());
+  await holder.query("begin");
+  await holder.query("select from plugin_sidecar.plugin_revisions for update");
+  const waiting = async () => {
+    const rows = await database.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return rows.length;
+  };
+  const areWaiting = (count: number) => expect.poll(waiting).toBe(count);
+  return {
+    areWaiting,
+    /** Makes writes until one waits in the sidecar, which shall gather the next ones with it. */
+    fill: async <Reply>(write: () => Promise<Reply>): Promise<Promise<Reply>[]> => {
+      const replies: Promise<Reply>[] = [];
+      for (let count = 1; count <= mostWaiting; count++) {
+        replies.push(write());
+        const isSent = await areWaiting(count).then(
+          () => true,
+          () => false,
+        );
+        if (!isSent) {
+          break;
+        }
+      }
+      return replies;
+    },
+    release: () => holder.query("commit"),
+  };
+}
