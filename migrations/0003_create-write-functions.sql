@@ -162,15 +162,15 @@ $$;
 -- The answers of a batch as rows: first one with all outcomes and revisions, then one for each
 -- operation that has more to say.
 create function plugin_sidecar.answer_rows(
-  p_outcome smallint[], p_revision bigint[], p_result jsonb[], p_plugin_revision bigint)
+  p_outcome smallint[], p_revision bigint[], p_result jsonb[])
 returns table (
-  ord int, outcomes smallint[], revisions bigint[], plugin_revision bigint, value text, previous text, meta text)
+  ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language sql immutable
 rows 1
 begin atomic
-  select 0, p_outcome, p_revision, p_plugin_revision, null::text, null::text, null::text
+  select 0, p_outcome, p_revision, null::text, null::text, null::text
   union all
-  select r.ord::int, null, null, null,
+  select r.ord::int, null, null,
          (r.result -> 'value')::text, (r.result -> 'previous')::text, (r.result -> 'meta')::text
     from unnest(p_result) with ordinality r (result, ord)
    where r.result is not null;
@@ -193,8 +193,8 @@ end;
 --
 -- Answers as answer_rows says, by operation:
 --   outcome 0   done; there was no such entry       revision: the operation's own; of one that
---           1   done; there was one                 changed nothing the plugin's last, of a check
---           2   nothing to change: the item's there the entry's
+--           1   done; there was one                 changed nothing, and of a check, the plugin's
+--           2   nothing to change: the item's there last
 --          -1   condition not met by the entry      the entry's
 --          -2   condition not met: no such entry
 --          -3   the value is of another type        the entry's
@@ -215,7 +215,7 @@ create function plugin_sidecar.write_entries(
   p_remember_us bigint, p_max_value_bytes bigint, p_max_entries bigint, p_max_bytes bigint,
   p_max_result_bytes bigint)
 returns table (
-  ord int, outcomes smallint[], revisions bigint[], plugin_revision bigint, value text, previous text, meta text)
+  ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language plpgsql
 set enable_seqscan = off
 set enable_sort = off
@@ -251,6 +251,9 @@ declare
   v_results jsonb[] := array_fill(null::jsonb, array[v_count]);
   v_changed jsonb[] := array_fill(null::jsonb, array[v_count]);
   v_sizes bigint[];
+  -- A caller alone, as most are: the statements for many take several times as long to start as those
+  -- for one.
+  v_is_lone boolean := v_count = 1 and p_id[1] is not null;
   v_result_bytes bigint := 0;
   v_updates boolean := false;
   v_inserts boolean := false;
@@ -294,34 +297,51 @@ begin
     v_bytes := v_bytes - v_expired.bytes;
   end if;
 
-  -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
-  select array_agg(s.place), array_agg(s.place is not null and (s.expires_at is null or s.expires_at > v_now)),
-         array_agg(s.revision), array_agg(coalesce(s.bytes, 0)), array_agg(s.expires_at),
-         array_agg(coalesce(s.created_at, s.updated_at)), array_agg(s.updated_at), array_agg(s.value),
-         array_agg(null::int)
-    into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value, e_writer
-    from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key), unnest(p_wanted))
-         as w (kind, id, namespace, key, wanted)
-    left join lateral (
-      (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
-              coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
-              case when w.wanted then s.value_json end as value
-         from state_schema.plugin_state s
-        where w.id is not null
-          and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
-          and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-        order by s.state_key limit 1)
-      union all
-      (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
-              coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
-              case when w.wanted then s.value_json end as value
-         from state_schema.plugin_state s
-        where w.id is null
-          and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
-          and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-        order by s.scope_id, s.state_key limit 1)
-    ) s on true;
-  v_sizes := array(select plugin_sidecar.value_bytes(v.value) from jsonb_array_elements(p_value) v);
+  if v_is_lone then
+    select array[s.ctid], array[s.expires_at is null or s.expires_at > v_now], array[s.revision],
+           array[coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json))],
+           array[s.expires_at], array[coalesce(s.created_at, s.updated_at)], array[s.updated_at],
+           array[case when p_wanted[1] then s.value_json end]
+      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value
+      from state_schema.plugin_state s
+     where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
+       and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
+     order by s.state_key limit 1;
+    if not found then
+      e_exists := array[false];
+      e_bytes := array[0];
+    end if;
+    v_sizes := array[plugin_sidecar.value_bytes(p_value -> 0)];
+  else
+    -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
+    select array_agg(s.place), array_agg(s.place is not null and (s.expires_at is null or s.expires_at > v_now)),
+           array_agg(s.revision), array_agg(coalesce(s.bytes, 0)), array_agg(s.expires_at),
+           array_agg(coalesce(s.created_at, s.updated_at)), array_agg(s.updated_at), array_agg(s.value),
+           array_agg(null::int)
+      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value, e_writer
+      from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key), unnest(p_wanted))
+           as w (kind, id, namespace, key, wanted)
+      left join lateral (
+        (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
+                coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
+                case when w.wanted then s.value_json end as value
+           from state_schema.plugin_state s
+          where w.id is not null
+            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
+            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+          order by s.state_key limit 1)
+        union all
+        (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
+                coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
+                case when w.wanted then s.value_json end as value
+           from state_schema.plugin_state s
+          where w.id is null
+            and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
+            and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
+          order by s.scope_id, s.state_key limit 1)
+      ) s on true;
+    v_sizes := array(select plugin_sidecar.value_bytes(v.value) from jsonb_array_elements(p_value) v);
+  end if;
 
   for v_run in 1 .. cardinality(p_run_end) loop
     v_atomic := p_run_atomic[v_run];
@@ -393,9 +413,14 @@ begin
           v_result_bytes := v_result_bytes + v_size;
         end if;
       end if;
+      if v_outcome > 0 and p_previous[i] and v_result_bytes + e_bytes[e] > 64 * 1024 * 1024 then
+        v_outcome := -5;
+        v_result := jsonb_build_object('meta', jsonb_build_object('size', v_result_bytes + e_bytes[e]));
+      end if;
       if v_size is not null and v_outcome >= 0 then
         v_size := v_size + coalesce(octet_length(p_id[e]), 0) + octet_length(p_namespace[e]) + octet_length(p_key[e]);
-        if not v_atomic and e_place[e] is null and v_outcome = 0 and v_entries >= p_max_entries then
+        if not v_atomic and v_outcome = 0 and v_entries >= p_max_entries
+           and (e_place[e] is null or e_writer[e] is not null) then
           v_outcome := -6;
           v_result := jsonb_build_object('meta', jsonb_build_object('used', v_entries, 'asked', 1));
         elsif not v_atomic and v_size > e_bytes[e] and v_bytes + v_size - e_bytes[e] > p_max_bytes then
@@ -404,11 +429,13 @@ begin
         end if;
       end if;
 
-      if v_outcome < 0 or v_operation = 'check' then
+      if v_outcome < 0 then
         if v_outcome <> -2 and e_exists[e] then
           v_revisions[i] := e_revision[e];
         end if;
-        v_failed := v_failed or v_outcome < 0;
+        v_failed := true;
+      elsif v_operation = 'check' then
+        v_revisions[i] := v_revision;
       else
         if v_outcome > 0 and p_previous[i] then
           v_old := coalesce(v_changed[e_writer[e]], p_value -> (e_writer[e] - 1), e_value[e]);
@@ -509,7 +536,15 @@ begin
     v_from := p_run_end[v_run] + 1;
   end loop;
 
-  if v_updates then
+  if v_is_lone and v_updates and e_writer[1] > 0 then
+    update state_schema.plugin_state s
+       set value_json = coalesce(v_changed[1], p_value -> 0), revision = e_revision[1],
+           created_at = e_created[1], updated_at = v_now, expires_at = e_expires[1], size_bytes = e_bytes[1]
+     where s.ctid = e_place[1];
+    if not found then
+      raise exception 'an entry went away' using errcode = 'serialization_failure';
+    end if;
+  elsif v_updates then
     with changed as materialized (
       select w.place, w.revision, w.expires, w.created, w.bytes,
              coalesce(v_changed[w.writer], p_value -> (w.writer - 1)) as value
@@ -560,14 +595,14 @@ begin
       raise exception 'the batch was given up' using errcode = 'PS002';
     end if;
   end if;
-  return query select * from plugin_sidecar.answer_rows(v_outcomes, v_revisions, v_results, v_revision);
+  return query select * from plugin_sidecar.answer_rows(v_outcomes, v_revisions, v_results);
 end $$;
 
 -- Ends the doubt about a batch whose answer didn't come: answers as write_entries did, if it was
 -- committed. Otherwise it never will be, and the answer is a row with ord 0 and no outcomes.
 create function plugin_sidecar.settle_batch(p_lane uuid, p_batch bigint)
 returns table (
-  ord int, outcomes smallint[], revisions bigint[], plugin_revision bigint, value text, previous text, meta text)
+  ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -577,8 +612,7 @@ begin
    where b.batch < excluded.batch;
   return query
     select a.* from plugin_sidecar.batches b,
-           plugin_sidecar.answer_rows(b.outcome, b.revision, b.result,
-                                      (select max(r) from unnest(b.revision) r)) a
+           plugin_sidecar.answer_rows(b.outcome, b.revision, b.result) a
      where b.lane = p_lane and b.batch = p_batch;
 end $$;
 
@@ -657,7 +691,7 @@ drop function plugin_sidecar.settle_batch(uuid, bigint);
 drop function plugin_sidecar.write_entries(uuid, uuid, bigint, int[], boolean[], text[], text[], text[], text[],
   boolean[], int[], text[], jsonb, bigint[], bigint[], boolean[], boolean[], uuid[], text[], bigint, bigint, bigint,
   bigint, bigint);
-drop function plugin_sidecar.answer_rows(smallint[], bigint[], jsonb[], bigint);
+drop function plugin_sidecar.answer_rows(smallint[], bigint[], jsonb[]);
 drop function plugin_sidecar.remember_request(uuid, uuid, text, timestamptz, smallint[], bigint[], jsonb[]);
 drop function plugin_sidecar.remove_expired(uuid, timestamptz, int, bigint);
 drop function plugin_sidecar.changed_value(text, jsonb, jsonb);

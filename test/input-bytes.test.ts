@@ -170,13 +170,20 @@ test.each<[Method, string, Uint8Array]>([
   expect(error).toMatchObject({ ...invalidField, fields: [`${path}.#77`] });
 });
 
-test("of a oneof that was given twice the last counts, and the first is looked at no more", async () => {
-  const lost = field(4, unknown);
+test("of a oneof that was given twice the last counts", async () => {
+  const lost = field(4, field(1, Buffer.from("1")));
   const last = field(6, field(1, Buffer.from("1")));
   await server.client.send("set", Buffer.from(messages.set));
   const fields = toBinary(UpdateRequestSchema, create(UpdateRequestSchema, { ...name, key: "o" }));
   const { valueJson } = await server.client.send("update", Buffer.concat([fields, lost, last]));
   expect(valueJson).toBe("[1]");
+});
+
+test("a field of another wire type is refused by its name", async () => {
+  // Field 1, kind, as four bytes instead of a varint.
+  const fixed = Buffer.from([0x0d, 1, 0, 0, 0]);
+  const error = await server.client.send("listScopes", fixed).catch((caught) => caught);
+  expect(error).toMatchObject({ ...invalidField, fields: ["kind"] });
 });
 
 test("no bytes, well-formed or not, get another answer than a reply or a refusal", async () => {

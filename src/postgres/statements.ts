@@ -10,7 +10,7 @@ export interface Statement {
   readonly rowMode?: "array";
 }
 
-const answerColumns = "ord, outcomes, revisions, plugin_revision, value, previous, meta";
+const answerColumns = "ord, outcomes, revisions, value, previous, meta";
 
 /** A batch of writes, numbered. See migrations/0003. */
 export const writeEntries: Statement = {

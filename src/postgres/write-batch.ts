@@ -15,7 +15,6 @@ export interface AnswerRow {
   /** As PostgreSQL writes an array: `{0,1,-2}`. */
   readonly outcomes: string | null;
   readonly revisions: string | null;
-  readonly plugin_revision: bigint | null;
   readonly value: string | null;
   readonly previous: string | null;
   /** JSON text. */
@@ -41,6 +40,9 @@ const outcome = {
 const maxResultBytes = 8 * 1024 * 1024;
 
 const usPerMs = 1000;
+
+/** The revision before all others. Every answer has one of its own; this is for the type. */
+const none = 0n as Revision;
 
 type Part = CheckEntry | Operation;
 
@@ -89,7 +91,6 @@ export function batchOutcomes(
   rows: readonly AnswerRow[],
 ): (WriteOutcome | undefined)[] {
   const [head, ...longer] = rows;
-  const pluginRevision = (head?.plugin_revision ?? 0n) as Revision;
   const outcomes = numbersOf(head?.outcomes).map(Number);
   const revisions = numbersOf(head?.revisions);
   const details = new Map(longer.map((row) => [row.ord - 1, row]));
@@ -100,7 +101,7 @@ export function batchOutcomes(
       return { part, outcome: outcomes[at], revision: revisions[at], detail: details.get(at) };
     });
     from += answers.length;
-    return outcomeOf(write, answers, pluginRevision);
+    return outcomeOf(write, answers);
   });
 }
 
@@ -113,11 +114,7 @@ interface PartAnswer {
   readonly detail: AnswerRow | undefined;
 }
 
-function outcomeOf(
-  write: Write,
-  answers: readonly PartAnswer[],
-  pluginRevision: Revision,
-): WriteOutcome | undefined {
+function outcomeOf(write: Write, answers: readonly PartAnswer[]): WriteOutcome | undefined {
   switch (answers[0]?.outcome) {
     case outcome.notLookedAt:
       return undefined;
@@ -132,8 +129,7 @@ function outcomeOf(
     return { kind: "not_done", failures: failuresOf(write, answers) };
   }
   const results = answers.slice(write.checks.length).map(resultOf);
-  // Of checks alone there is no result: any moment within the call will do.
-  return { kind: "done", results, revision: results.at(-1)?.revision ?? pluginRevision };
+  return { kind: "done", results, revision: revisionOf(answers.at(-1)?.revision) ?? none };
 }
 
 function usage({ detail }: PartAnswer): { used: bigint; asked: bigint } {
@@ -180,7 +176,7 @@ function resultOf({ part, outcome: code, revision, detail }: PartAnswer): Operat
   return {
     existed,
     changed: code !== outcome.nothingToChange && (existed || part.kind !== "delete"),
-    revision: revisionOf(revision) ?? (0n as Revision),
+    revision: revisionOf(revision) ?? none,
     valueJson: detail?.value ?? undefined,
     previous: previousOf(part.name, detail),
   };

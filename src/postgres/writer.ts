@@ -51,8 +51,13 @@ export class Writer {
   }
 
   /** See {@link Store.write}. */
-  write(write: Write, signal: Cancellation): Promise<WriteOutcome> {
-    return this.#lane.submit(write, signal);
+  async write(write: Write, signal: Cancellation): Promise<WriteOutcome> {
+    try {
+      return await this.#lane.submit(write, signal);
+    } catch (error) {
+      // The lane gave up on a conflict.
+      throw isConflict(error) ? writeError(error, this.#database.pluginId) : error;
+    }
   }
 
   async #apply(writes: readonly Write[]): Promise<(WriteOutcome | undefined)[]> {

@@ -2,8 +2,8 @@ import {
   type DescField,
   type DescMessage,
   fromBinary,
-  type Message,
   type MessageShape,
+  ScalarType,
 } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 
@@ -26,20 +26,19 @@ export class MalformedRequest extends Error {
  * Decodes a request.
  *
  * A field that isn't in our proto is refused: it comes from a newer client, and may be the very
- * condition without which it would not have wanted the call.
+ * condition without which it would not have wanted the call. So is one of another wire type, which
+ * protobuf-es would read as if it were of its own.
  *
  * @throws {MalformedRequest} naming the field.
  */
 export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
-  const message = parse(schema, bytes);
-  refuseUnknownFields(schema, message, "");
-  return message;
-}
-
-function parse<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
   try {
+    refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
     return fromBinary(schema, bytes);
   } catch (cause) {
+    if (cause instanceof MalformedRequest) {
+      throw cause;
+    }
     const field = findInvalidText(schema, bytes, "");
     throw field === undefined
       ? new MalformedRequest("", `is no well-formed ${schema.typeName}`, { cause })
@@ -47,58 +46,78 @@ function parse<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShap
   }
 }
 
-function refuseUnknownFields(schema: DescMessage, message: Message, path: string): void {
-  const unknown = message.$unknown?.[0];
-  if (unknown !== undefined) {
-    throw new MalformedRequest(
-      `${path}#${unknown.no}`,
-      `is a field of ${schema.typeName} that this sidecar doesn't know`,
-    );
-  }
-  // The message was made by this schema: its fields hold what the schema says, or nothing.
-  const fields = message as unknown as Record<string, unknown>;
-  for (const { name, oneof, localName, isList, schema: part } of partsOf(schema)) {
-    const value = oneof === undefined ? fields[localName] : chosen(fields[oneof], localName);
-    if (isList) {
-      for (const [index, item] of (value as Message[]).entries()) {
-        refuseUnknownFields(part, item, `${path}${name}[${index}].`);
-      }
-    } else if (value !== undefined) {
-      refuseUnknownFields(part, value as Message, `${path}${name}.`);
+/** Reads the fields of a message up to an end, and of the messages in it. */
+function refuseUnknownFields(
+  schema: DescMessage,
+  reader: BinaryReader,
+  end: number,
+  path: string,
+): void {
+  const known = fieldsOf(schema);
+  let lists: Map<number, number> | undefined;
+  while (reader.pos < end) {
+    const [number, wireType] = reader.tag();
+    const field = known.get(number);
+    if (field === undefined) {
+      const problem = `is a field of ${schema.typeName} that this sidecar doesn't know`;
+      throw new MalformedRequest(`${path}#${number}`, problem);
     }
+    if (wireType !== field.wireType) {
+      throw new MalformedRequest(`${path}${field.name}`, "is of another wire type");
+    }
+    if (field.part === undefined) {
+      reader.skip(wireType, number);
+      continue;
+    }
+    let place = field.name;
+    if (field.isList) {
+      lists ??= new Map();
+      const index = lists.get(number) ?? 0;
+      lists.set(number, index + 1);
+      place = `${place}[${index}]`;
+    }
+    const partEnd = reader.uint32() + reader.pos;
+    if (partEnd > end) {
+      throw new RangeError("a message is cut short");
+    }
+    refuseUnknownFields(field.part, reader, partEnd, `${path}${place}.`);
+  }
+  if (reader.pos !== end) {
+    throw new RangeError("a field reaches beyond its message");
   }
 }
 
-/** What a oneof holds, if it is this field. */
-function chosen(oneof: unknown, localName: string): unknown {
-  const { case: name, value } = oneof as { case?: string; value?: unknown };
-  return name === localName ? value : undefined;
-}
-
-/** A field that holds messages. */
-interface Part {
+/** What a field's bytes must be. */
+interface Field {
   readonly name: string;
-  readonly localName: string;
-  readonly oneof: string | undefined;
+  readonly wireType: WireType;
+  /** Of a field that holds messages. */
+  readonly part: DescMessage | undefined;
   readonly isList: boolean;
-  readonly schema: DescMessage;
 }
 
-const parts = new WeakMap<DescMessage, readonly Part[]>();
+const fields = new WeakMap<DescMessage, ReadonlyMap<number, Field>>();
 
-/** The fields of a message that hold messages. Found once: this is asked for every request. */
-function partsOf(schema: DescMessage): readonly Part[] {
-  let found = parts.get(schema);
+/** The fields of a message by number. Found once: this is asked for every request. */
+function fieldsOf(schema: DescMessage): ReadonlyMap<number, Field> {
+  let found = fields.get(schema);
   if (found === undefined) {
-    found = schema.fields.flatMap((field) => {
-      const part = messageOf(field);
-      const { name, localName, oneof } = field;
-      const isList = field.fieldKind === "list";
-      return part ? [{ name, localName, oneof: oneof?.localName, isList, schema: part }] : [];
-    });
-    parts.set(schema, found);
+    found = new Map(schema.fields.map((field) => [field.number, fieldOf(field)]));
+    fields.set(schema, found);
   }
   return found;
+}
+
+/** Of the types that our requests have: messages, text, and numbers of varying length. */
+function fieldOf(field: DescField): Field {
+  const part = messageOf(field);
+  const isText = field.fieldKind === "scalar" && field.scalar === ScalarType.STRING;
+  return {
+    name: field.name,
+    wireType: part !== undefined || isText ? WireType.LengthDelimited : WireType.Varint,
+    part,
+    isList: field.fieldKind === "list",
+  };
 }
 
 /** The path of the first string field that isn't UTF-8; undefined if that isn't what is wrong. */

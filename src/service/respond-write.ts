@@ -79,7 +79,7 @@ function errorOf(failure: Failure, { maxValueBytes }: StateBounds): Error {
     case "out_of_bounds":
       return new OutOfBounds(current);
     case "too_large":
-      return new TooLarge("the result", size ?? 0, maxValueBytes);
+      return new TooLarge("result", size ?? 0, maxValueBytes);
   }
 }
 

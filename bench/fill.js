@@ -1,0 +1,67 @@
+// @ts-check
+// Fills a table as the sidecar would have: rows with revisions and sizes, and the plugin's counters.
+
+import { itemAt } from "./load/items.js";
+
+/** @import pg from "pg" */
+
+const rowsPerInsert = 10_000;
+const valueBytes = 220;
+const seed = 1;
+
+const countStatement = `
+  update plugin_sidecar.plugin_revisions
+     set revision = revision + $2, entries = entries + $2
+   where plugin_id = $1
+   returning revision - $2 as before`;
+
+const insertStatement = `
+  with inserted as (
+    insert into plugin_sidecar.plugin_state
+           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision, size_bytes)
+    select $1, $2, $3, $4, i.key, v.value, $7::bigint + i.ord,
+           plugin_sidecar.entry_bytes($3, $4, i.key, v.value)
+      from unnest($5::text[], $6::text[]) with ordinality as i (key, value, ord)
+     cross join lateral (select i.value::jsonb as value) v
+    returning size_bytes)
+  select sum(size_bytes)::bigint as bytes from inserted`;
+
+/** Where entries are, in the words of the table. @typedef {{ scopeKind: string, scopeId: string, namespace: string }} Place */
+
+/**
+ * Inserts the load generator's first `count` entries, then vacuums: what follows begins with statistics,
+ * and no autovacuum comes because of this.
+ * @param {pg.Client} client whose writes the sidecar's triggers leave alone: plugin_sidecar.writer = sidecar
+ * @param {string} pluginId
+ * @param {Place} place
+ * @param {number} count
+ */
+export async function fill(client, pluginId, place, count) {
+  await client.query("begin");
+  const counted = await client.query(countStatement, [pluginId, count]);
+  const before = Number(counted.rows[0].before);
+  let bytes = 0;
+  for (let from = 0; from < count; from += rowsPerInsert) {
+    const items = itemsFrom(from, Math.min(count, from + rowsPerInsert));
+    const keys = items.map(({ key }) => key);
+    const values = items.map(({ valueJson }) => valueJson);
+    const { scopeKind, scopeId, namespace } = place;
+    const { rows } = await client.query({
+      name: "fill",
+      text: insertStatement,
+      values: [pluginId, scopeKind, scopeId, namespace, keys, values, before + from],
+    });
+    bytes += Number(rows[0].bytes);
+  }
+  await client.query(
+    "update plugin_sidecar.plugin_revisions set bytes = bytes + $2 where plugin_id = $1",
+    [pluginId, bytes],
+  );
+  await client.query("commit");
+  await client.query("vacuum analyze plugin_sidecar.plugin_state");
+}
+
+/** @param {number} from @param {number} end */
+function itemsFrom(from, end) {
+  return Array.from({ length: end - from }, (_, n) => itemAt(from + n, valueBytes, seed));
+}
