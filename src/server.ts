@@ -42,8 +42,15 @@ const maxConcurrentStreams = 1024;
 /** Beside one value of the largest size, a request may hold this much more. */
 const requestSlackBytes = 1024 * 1024;
 
-/** The lanes' bounds: guesses that serve, none of them measured against others yet. */
-const batch = { batchWeight: 128, batchBytes: maxTransactBytes, batches: 2 };
+/**
+ * The lanes' bounds. Two batches of reads at once: the answers of one are sent while the database reads
+ * the other (17,800 Gets a second instead of 15,200, for 10 % more CPU each). Of writes one: the
+ * second only waits for the first's lock (12,800 and 12,400 Sets, for 18 % more). The rest are guesses
+ * that serve.
+ */
+const batch = { batchWeight: 128, batchBytes: maxTransactBytes };
+const readBatches = 2;
+const writeBatches = 1;
 const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };
 
 /**
@@ -185,15 +192,15 @@ async function serveState(
 }
 
 function storeOf(pool: Pool, plugins: Plugins, { id }: Plugin, config: ServeConfig): PostgresStore {
-  const alone = { ...batch, batchWeight: 1, batches: config.poolSize };
-  const lane = config.coalescing ? batch : alone;
+  const { coalescing, poolSize } = config;
+  const lane = coalescing ? batch : { ...batch, batchWeight: 1 };
   return new PostgresStore({
     pool,
     pluginId: id,
     addCounter: () => plugins.addCounter(id),
-    reads: { ...lane, ...waiting },
-    writes: { ...lane, ...waiting },
-    scans: { ...batch, batchWeight: 1, batches: 1, ...waiting },
+    reads: { ...lane, ...waiting, batches: coalescing ? readBatches : poolSize },
+    writes: { ...lane, ...waiting, batches: coalescing ? writeBatches : poolSize },
+    scans: { ...batch, ...waiting, batchWeight: 1, batches: 1 },
     bounds: config.bounds,
     settleMs: config.databaseTimeoutMs,
   });

@@ -19,11 +19,20 @@ export type Encoder<M> = (message: M) => Buffer;
 export function compileEncoder<D extends DescMessage>(desc: D): Encoder<MessageInitShape<D>> {
   const { size, write } = messageWriter(desc, new Map());
   return (message) => {
+    lengths.length = 0;
+    nextLength = 0;
     const buffer = Buffer.allocUnsafe(size(message));
     write(message, buffer, 0);
     return buffer;
   };
 }
+
+/**
+ * The lengths that stand before texts and messages, as `size` found them, for `write`, which comes to
+ * them in the same order. One message is written at a time, so there is one list.
+ */
+const lengths: number[] = [];
+let nextLength = 0;
 
 /** How a value is written: how many bytes it takes, and where they end. */
 interface Writer {
@@ -167,11 +176,13 @@ function delimited({ size, write }: Writer): ValueWriter {
   return {
     wireType: 2,
     size: (value) => {
+      const place = lengths.push(0) - 1;
       const length = size(value);
+      lengths[place] = length;
       return varintSize(length) + length;
     },
     write: (value, buffer, position) =>
-      write(value, buffer, writeVarint(size(value), buffer, position)),
+      write(value, buffer, writeVarint(lengths[nextLength++] ?? 0, buffer, position)),
   };
 }
 

@@ -70,6 +70,7 @@ func main() {
 	w.keepsValuesExactly()
 	w.listsInPages()
 	w.deletes()
+	w.writesAtOnce()
 	w.readsErrors()
 	fmt.Printf("%d checks passed\n", checks)
 }
@@ -193,6 +194,69 @@ func (w worker) deletes() {
 	expect("it existed", w.delete("greeting").Existed, true)
 	expect("it's gone", w.get(company, "greeting").Entry == nil, true)
 	expect("deleting again is no error", w.delete("greeting").Existed, false)
+}
+
+func (w worker) writesAtOnce() {
+	increment := &pb.UpdateRequest{
+		Scope: company, Namespace: namespace, Key: "count",
+		Change:    &pb.UpdateRequest_Increment{Increment: &pb.Increment{By: "0.1"}},
+		RequestId: randomUUID(),
+	}
+	first := must(w.client.Update(w.ctx, increment))
+	expect("incremented", first.ValueJson, "0.1")
+	expect("once only", proto.Equal(must(w.client.Update(w.ctx, increment)), first), true)
+
+	conditional := setRequest("count", "5")
+	conditional.Condition = &pb.SetRequest_IfRevision{IfRevision: first.Revision}
+	second := must(w.client.Set(w.ctx, conditional))
+	_, err := w.client.Set(w.ctx, conditional)
+	info := expectReason("changed since", err, codes.Aborted, "REVISION_MISMATCH")
+	expect("what it is now", info.Metadata["current"], fmt.Sprint(second.Revision))
+
+	request := &pb.TransactRequest{
+		Checks: []*pb.Check{{
+			Scope: company, Namespace: namespace, Key: "made",
+			Condition: &pb.Check_IfAbsent{IfAbsent: true},
+		}},
+		Operations: []*pb.Operation{{Operation: &pb.Operation_Set{Set: setRequest("made", "1")}}},
+	}
+	reply := must(w.client.Transact(w.ctx, request))
+	expect("a result for each", reply.Results[0].GetSet().Created, true)
+	_, err = w.client.Transact(w.ctx, request)
+	expectReason("a failed check", err, codes.Aborted, "CHECKS_FAILED")
+	expect("which", failedChecks(err).Failed[0].GetCheck(), int32(0))
+	expect("why", failedChecks(err).Failed[0].Reason, pb.ErrorReason_ERROR_REASON_ENTRY_EXISTS)
+}
+
+func randomUUID() string {
+	var bytes [16]byte
+	rand.Read(bytes[:])
+	return fmt.Sprintf("%x-%x-%x-%x-%x", bytes[:4], bytes[4:6], bytes[6:8], bytes[8:10], bytes[10:])
+}
+
+// failedChecks returns that detail of an error.
+func failedChecks(err error) *pb.FailedChecks {
+	for _, detail := range status.Convert(err).Details() {
+		if failed, ok := detail.(*pb.FailedChecks); ok {
+			return failed
+		}
+	}
+	fail("no FailedChecks: %v", err)
+	return nil
+}
+
+// expectReason checks an error's code and reason.
+func expectReason(what string, err error, code codes.Code, reason string) *errdetails.ErrorInfo {
+	failed := status.Convert(err)
+	expect(what+": code", failed.Code(), code)
+	for _, detail := range failed.Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok {
+			expect(what+": reason", info.Reason, reason)
+			return info
+		}
+	}
+	fail("%s: no ErrorInfo: %v", what, err)
+	return nil
 }
 
 func (w worker) readsErrors() {

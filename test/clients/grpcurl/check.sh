@@ -52,7 +52,8 @@ run_checks() {
   expect "list" "^$service\$" '^grpc\.health\.v1\.Health$' '^grpc\.reflection\.v1\.ServerReflection$' \
     '^grpc\.reflection\.v1alpha\.ServerReflection$' -- list
   expect "list of RPCs" "^$service\.Set\$" "^$service\.List\$" -- list $service
-  expect "describe the service" 'rpc Get ' 'rpc Set ' 'rpc Delete ' 'rpc List ' 'rpc GetServerInfo ' -- describe $service
+  expect "describe the service" 'rpc Get ' 'rpc Set ' 'rpc Delete ' 'rpc List ' 'rpc Update ' 'rpc Transact ' \
+    'rpc GetServerInfo ' -- describe $service
   expect "describe a message" 'string value_json = 4' -- describe pluginstate.v1.SetRequest
   expect "describe the reasons" 'ERROR_REASON_TOO_LARGE = 3' -- describe pluginstate.v1.ErrorReason
   expect "describe an error detail" 'string reason = 1' -- describe google.rpc.ErrorInfo
@@ -68,6 +69,23 @@ run_checks() {
   expect "List" '"key": "greeting"' '"kind": "SCOPE_KIND_ISSUE"' -- $service/List
   flags=(-d "{$entry, \"key\": \"greeting\"}")
   expect "Delete" '"existed": true' -- $service/Delete
+
+  flags=(-d "{$entry, \"key\": \"n\", \"increment\": {\"by\": \"0.1\"}, \"ttl\": \"60s\", \"keep_ttl\": true}")
+  expect "Update" '"valueJson": "0\.1"' '"created": true' '"changed": true' -- $service/Update
+  flags=(-d "{$entry, \"key\": \"n\", \"value_json\": \"1\", \"if_absent\": true}")
+  expect_error "a lost condition" 'Code: AlreadyExists' '"reason": "ENTRY_EXISTS"' '"current": "[0-9]+"' -- $service/Set
+  flags=(-d "{\"checks\": [{$entry, \"key\": \"m\", \"if_absent\": true}],
+    \"operations\": [{\"set\": {$entry, \"key\": \"m\", \"value_json\": \"1\"}}]}")
+  expect "Transact" '"results": ' '"created": true' -- $service/Transact
+  expect_error "a failed check" 'Code: Aborted' '"reason": "CHECKS_FAILED"' \
+    '"@type": "type.googleapis.com/pluginstate.v1.FailedChecks"' '"check": 0' \
+    '"reason": "ERROR_REASON_ENTRY_EXISTS"' -- $service/Transact
+  flags=(-d "{\"names\": [{$entry, \"key\": \"n\"}, {$entry, \"key\": \"m\"}]}")
+  expect "BatchGet" '"valueJson": "0\.1"' '"valueJson": "1"' '"expireTime": ' -- $service/BatchGet
+  flags=(-d '{"kind": "SCOPE_KIND_ISSUE"}')
+  expect "ListScopes" '"entries": "2"' '"bytes": ' -- $service/ListScopes
+  flags=(-d "{$entry}")
+  expect "DeleteRange" '"deleted": "2"' -- $service/DeleteRange
 
   flags=(-d "{$entry, \"key\": \"greeting\", \"value_json\": \"{no json\"}")
   expect_error "a bad value" 'Code: InvalidArgument' '"@type": "type.googleapis.com/google.rpc.ErrorInfo"' \

@@ -16,6 +16,8 @@ python worker.py | tee first
 python worker.py | tee second
 grep -q '^this is run 1$' first
 grep -q '^this is run 2$' second
-grep -q '^note/000002 = {"pid": [0-9]*, "run": 2} at revision 4$' second
+grep -q '^nobody was here before$' first
+grep -q '^somebody was here before$' second
+grep -q '^note/000002 = {"pid": [0-9]*, "run": 2} at revision 6$' second
 grep -q 'INVALID_ARGUMENT INVALID_VALUE' second
-echo "4 checks passed"
+echo "6 checks passed"

@@ -12,7 +12,7 @@ from decimal import Decimal
 import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
-from pluginstate.v1 import entry_pb2, plugin_state_service_pb2 as api
+from pluginstate.v1 import entry_pb2, errors_pb2, plugin_state_service_pb2 as api
 from pluginstate.v1.plugin_state_service_pb2_grpc import PluginStateServiceStub
 
 COMPANY = entry_pb2.Scope(kind=entry_pb2.SCOPE_KIND_COMPANY, id="acme")
@@ -20,6 +20,7 @@ INSTANCE = entry_pb2.Scope(kind=entry_pb2.SCOPE_KIND_INSTANCE)
 # Of this run alone, so that the check may be run again on the same data.
 NAMESPACE = f"python-{uuid.uuid4()}"
 TIMEOUT_SECONDS = 10
+FAILED_PRECONDITION = grpc.StatusCode.FAILED_PRECONDITION
 
 checks = 0
 
@@ -45,6 +46,9 @@ def main():
         worker.keeps_values_exactly()
         worker.lists_in_pages()
         worker.deletes()
+        worker.changes_on_the_server()
+        worker.loses_conditions()
+        worker.transacts()
         worker.reads_errors()
     print(f"{checks} checks passed")
 
@@ -135,6 +139,78 @@ class Worker:
         expect("it's gone", self.get("greeting").HasField("entry"), False)
         expect("deleting again is no error", self.delete("greeting").existed, False)
 
+    def update(self, key, **options):
+        request = api.UpdateRequest(scope=COMPANY, namespace=NAMESPACE, key=key, **options)
+        return self.stub.Update(request, timeout=TIMEOUT_SECONDS)
+
+    def changes_on_the_server(self):
+        by = api.Increment(by="0.1", max="0.3")
+        replies = [self.update("sum", increment=by) for _ in range(3)]
+        expect("exact decimals", [r.value_json for r in replies], ["0.1", "0.2", "0.3"])
+        code, info, _ = error_of(lambda: self.update("sum", increment=by))
+        expect("beyond max", (code, info.reason), (FAILED_PRECONDITION, "OUT_OF_BOUNDS"))
+        self.set("object", '{"a": 1, "b": {"c": 2, "d": 3}}')
+        patched = self.update("object", merge_patch='{"a": null, "b": {"c": 4}}')
+        expect("a merge patch", json.loads(patched.value_json), {"b": {"c": 4, "d": 3}})
+        item = api.Append(value_json='"x"', unique=True)
+        expect("a new item", self.update("items", append=item).changed, True)
+        expect("a known item", self.update("items", append=item).changed, False)
+        code, info, _ = error_of(lambda: self.update("items", increment=by))
+        expect("no number", (code, info.reason), (FAILED_PRECONDITION, "WRONG_TYPE"))
+        request_id = str(uuid.uuid4())
+        twice = [self.update("once", increment=api.Increment(), request_id=request_id) for _ in "12"]
+        expect("once only", twice[0], twice[1])
+        expect("and counted once", twice[1].value_json, "1")
+        lives = self.update("window", increment=api.Increment(), ttl={"seconds": 60}, keep_ttl=True)
+        expires = self.get("window").entry.expire_time.ToDatetime()
+        self.update("window", increment=api.Increment(), ttl={"seconds": 60}, keep_ttl=True)
+        expect("a new window", lives.created, True)
+        expect("its end stays", self.get("window").entry.expire_time.ToDatetime(), expires)
+
+    def loses_conditions(self):
+        def set_if(**condition):
+            request = api.SetRequest(scope=COMPANY, namespace=NAMESPACE, key="c", value_json="1", **condition)
+            return self.stub.Set(request, timeout=TIMEOUT_SECONDS)
+
+        code, info, _ = error_of(lambda: set_if(if_present=True))
+        expect("not there", (code, info.reason), (FAILED_PRECONDITION, "ENTRY_ABSENT"))
+        first = set_if(if_absent=True)
+        code, info, _ = error_of(lambda: set_if(if_absent=True))
+        expect("there", (code, info.reason), (grpc.StatusCode.ALREADY_EXISTS, "ENTRY_EXISTS"))
+        second = set_if(if_revision=first.revision, return_previous=True)
+        expect("as it was", second.previous.revision, first.revision)
+        code, info, _ = error_of(lambda: set_if(if_revision=first.revision))
+        expect("changed since", (code, info.reason), (grpc.StatusCode.ABORTED, "REVISION_MISMATCH"))
+        expect("what it is now", info.metadata["current"], str(second.revision))
+
+    def transacts(self):
+        def name(key):
+            return {"scope": COMPANY, "namespace": NAMESPACE, "key": key}
+
+        operations = [
+            api.Operation(set=api.SetRequest(**name("t/a"), value_json="1")),
+            api.Operation(update=api.UpdateRequest(**name("t/a"), increment=api.Increment())),
+            api.Operation(delete=api.DeleteRequest(**name("t/none"))),
+        ]
+        checks = [api.Check(**name("t/a"), if_absent=True)]
+        request = api.TransactRequest(checks=checks, operations=operations)
+        reply = self.stub.Transact(request, timeout=TIMEOUT_SECONDS)
+        kinds = [result.WhichOneof("result") for result in reply.results]
+        expect("a result for each", kinds, ["set", "update", "delete"])
+        expect("in order", reply.results[1].update.value_json, "2")
+        code, info, failed = error_of(lambda: self.stub.Transact(request, timeout=TIMEOUT_SECONDS))
+        expect("a failed check", (code, info.reason), (grpc.StatusCode.ABORTED, "CHECKS_FAILED"))
+        parts = [(part.check, part.reason) for part in failed.failed]
+        expect("which and why", parts, [(0, errors_pb2.ERROR_REASON_ENTRY_EXISTS)])
+        names = [entry_pb2.EntryName(**name(key)) for key in ("t/none", "t/a")]
+        batch = self.stub.BatchGet(api.BatchGetRequest(names=names), timeout=TIMEOUT_SECONDS)
+        expect("read together", [r.entry.value_json for r in batch.results], ["", "2"])
+        scopes = self.stub.ListScopes(api.ListScopesRequest(), timeout=TIMEOUT_SECONDS).scopes
+        expect("listed", NAMESPACE in [place.namespace for place in scopes], True)
+        everything = api.DeleteRangeRequest(scope=COMPANY, namespace=NAMESPACE, prefix="t/")
+        removed = self.stub.DeleteRange(everything, timeout=TIMEOUT_SECONDS)
+        expect("removed by prefix", removed.deleted, 1)
+
     def reads_errors(self):
         info, field = failure(lambda: self.get(""))
         expect("no key", (info.reason, field), ("INVALID_FIELD", "key"))
@@ -156,14 +232,21 @@ class Worker:
 
 def failure(call):
     """The ErrorInfo and the field of a call that must fail with INVALID_ARGUMENT."""
+    code, info, bad_request = error_of(call, error_details_pb2.BadRequest())
+    expect("code", code, grpc.StatusCode.INVALID_ARGUMENT)
+    return info, bad_request.field_violations[0].field
+
+
+def error_of(call, other=None):
+    """The code, the ErrorInfo and the other detail, FailedChecks unless asked for, of a call that must fail."""
+    info = error_details_pb2.ErrorInfo()
+    other = errors_pb2.FailedChecks() if other is None else other
     try:
         call()
     except grpc.RpcError as error:
-        expect("code", error.code(), grpc.StatusCode.INVALID_ARGUMENT)
-        info, bad_request = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
         for detail in rpc_status.from_call(error).details:
-            detail.Unpack(info) or detail.Unpack(bad_request)
-        return info, bad_request.field_violations[0].field
+            detail.Unpack(info) or detail.Unpack(other)
+        return error.code(), info, other
     sys.exit("a call that must fail succeeded")
 
 

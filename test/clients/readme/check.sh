@@ -20,13 +20,18 @@ here() {
   sed "s/127\.0\.0\.1:50051/$PLUGIN_STATE_ADDRESS/g"
 }
 
-# Lines that begin with $, and those that a backslash continues.
-blocks console | sed -n '/^\$ /{:more;/\\$/{N;b more};s/^\$ //p}' | here >session.sh
+# Lines that begin with $, and those that a backslash or an open quote continues.
+commands() {
+  awk -v quote="'" '
+    !goes_on && !sub(/^\$ /, "") { next }
+    { quotes += gsub(quote, quote); goes_on = /\\$/ || quotes % 2; print }'
+}
+blocks console | commands | here >session.sh
 blocks sh | grep -F grpc_tools.protoc >generate.sh
 blocks python | here >worker.py
 
 calls=$(grep -c '^grpcurl' session.sh)
-((calls > 3)) || { echo "only $calls grpcurl calls found in the README" >&2; exit 1; }
+((calls > 8)) || { echo "only $calls grpcurl calls found in the README" >&2; exit 1; }
 bash -euxo pipefail session.sh
 bash -euxo pipefail generate.sh
 python worker.py | tee printed
