@@ -4,8 +4,10 @@
 import { itemAt } from "./load/items.js";
 
 /** @import pg from "pg" */
+/** @import { Item } from "./load/items.js" */
 
-const rowsPerInsert = 10_000;
+/** So few that a statement goes into the socket at once: the next is made while PostgreSQL inserts. */
+const rowsPerInsert = 500;
 const valueBytes = 220;
 const seed = 1;
 
@@ -41,24 +43,38 @@ export async function fill(client, pluginId, place, count) {
   const counted = await client.query(countStatement, [pluginId, count]);
   const before = Number(counted.rows[0].before);
   let bytes = 0;
+  let inserted = Promise.resolve(0);
   for (let from = 0; from < count; from += rowsPerInsert) {
     const items = itemsFrom(from, Math.min(count, from + rowsPerInsert));
-    const keys = items.map(({ key }) => key);
-    const values = items.map(({ valueJson }) => valueJson);
-    const { scopeKind, scopeId, namespace } = place;
-    const { rows } = await client.query({
-      name: "fill",
-      text: insertStatement,
-      values: [pluginId, scopeKind, scopeId, namespace, keys, values, before + from],
-    });
-    bytes += Number(rows[0].bytes);
+    bytes += await inserted;
+    inserted = insert(client, pluginId, place, items, before + from);
   }
+  bytes += await inserted;
   await client.query(
     "update plugin_sidecar.plugin_revisions set bytes = bytes + $2 where plugin_id = $1",
     [pluginId, bytes],
   );
   await client.query("commit");
   await client.query("vacuum analyze plugin_sidecar.plugin_state");
+}
+
+/**
+ * Resolves with how large they are.
+ * @param {pg.Client} client
+ * @param {string} pluginId
+ * @param {Place} place
+ * @param {Item[]} items
+ * @param {number} revision the last before theirs
+ */
+async function insert(client, pluginId, { scopeKind, scopeId, namespace }, items, revision) {
+  const keys = items.map(({ key }) => key);
+  const values = items.map(({ valueJson }) => valueJson);
+  const { rows } = await client.query({
+    name: "fill",
+    text: insertStatement,
+    values: [pluginId, scopeKind, scopeId, namespace, keys, values, revision],
+  });
+  return Number(rows[0].bytes);
 }
 
 /** @param {number} from @param {number} end */

@@ -1,19 +1,21 @@
 // @ts-check
 // `npm run bench`: what calls cost, in one run, next to what they are compared with. Every figure is the
 // median of some rounds, in which the measured things take turns: what disturbs the machine disturbs them
-// alike. Judge by the ratios. `npm run bench -- get transact` measures only what those bars need.
+// alike. Judge by the ratios. About 5 minutes; `npm run bench -- get transact` measures only what those bars
+// need. BENCH_ROUNDS and BENCH_SECONDS (of each measurement, after a second of warm-up) say how long.
 
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { bars, measuresFor } from "./bars.js";
+import { warmUp } from "./measures.js";
 import { Servers } from "./servers.js";
 import { report } from "./table.js";
 
 /** @import { Results } from "./table.js" */
 
 const rounds = Number(process.env["BENCH_ROUNDS"] ?? 3);
-const seconds = Number(process.env["BENCH_SECONDS"] ?? 2.5);
+const seconds = Number(process.env["BENCH_SECONDS"] ?? 2);
 const warmupSeconds = 1;
 
 const words = process.argv.slice(2);
@@ -28,8 +30,10 @@ const measures = measuresFor(chosen);
 
 const dataDir = join(tmpdir(), `plugin-state-bench-${process.pid}`);
 const servers = new Servers(dataDir);
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => void servers.stop());
 try {
   await servers.start(new Set(measures.flatMap(({ needs }) => needs)));
+  await warmUp(servers);
   /** @type {Results} */
   const results = new Map(measures.map((measure) => [measure, []]));
   for (let round = 1; round <= rounds; round++) {

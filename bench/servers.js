@@ -32,6 +32,8 @@ export class Servers {
   #clients = [];
   /** @type {pg.Client | undefined} */
   #admin;
+  /** @type {Promise<void> | undefined} */
+  #stopping;
   #dataDir;
 
   /** @type {Server | undefined} */
@@ -97,7 +99,13 @@ export class Servers {
     }
   }
 
-  async stop() {
+  /** May be called twice, and while something is measured: that fails then. */
+  stop() {
+    this.#stopping ??= this.#stop();
+    return this.#stopping;
+  }
+
+  async #stop() {
     for (const client of this.#clients) await client.end();
     // The embedded PostgreSQL ends with the first sidecar.
     for (const child of this.#children.reverse()) await child.stop();
@@ -126,14 +134,8 @@ export class Servers {
     const url = this.databaseUrl.replace("/plugin_state?", "/many?");
     const main = fileURLToPath(sidecarFile);
     await run(process.execPath, [main, "migrate", "--database-url", url]);
-    const added = await run(process.execPath, [
-      main,
-      "plugin",
-      "add",
-      "bench",
-      "--database-url",
-      url,
-    ]);
+    const add = [main, "plugin", "add", "bench", "--database-url", url];
+    const added = await run(process.execPath, add);
     process.stderr.write(`filling a database with ${ENTRIES.many} entries\n`);
     await fill(await this.#connect(url), added.stdout.trim(), PLACE, ENTRIES.many);
     await this.#startSidecar("many", ["--database-url", url, "--plugin", "bench"]);

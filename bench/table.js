@@ -7,6 +7,9 @@ import { mostConnections } from "./bars.js";
 /** @import { Bar, Quantity } from "./bars.js" */
 /** @import { Figures, Measure } from "./measures.js" */
 
+/** A run in which others used more isn't to be judged by. */
+const disturbedCores = 0.2;
+
 /** What each measure came to, round by round. @typedef {Map<Measure, Figures[]>} Results */
 
 /**
@@ -55,7 +58,7 @@ function aboutLines({ rounds, seconds, postgresVersion }, results) {
   return [
     `Node ${process.version}, PostgreSQL ${postgresVersion}, ${cores.length} × ${cores[0]?.model}; ${new Date().toISOString()}.`,
     `Medians of ${rounds} rounds of ${seconds} s each; "per second" is keys where a call has 100.`,
-    `Others used ${share(usual)} of the machine (median), at most ${share(most.f.others)} (${most.name}).`,
+    `Others used ${share(usual)} of the machine (median), at most ${share(most.f.others)} (${most.name})${usual > disturbedCores ? ": disturbed, figures to be measured again" : ""}.`,
   ];
 }
 

@@ -199,7 +199,8 @@ end;
 --          -2   condition not met: no such entry
 --          -3   the value is of another type        the entry's
 --          -4   the result would be out of bounds   the entry's
---          -5   the result would be too large       the entry's; meta has the size
+--          -5   the result, or the call's answer,    the entry's; meta has size and limit
+--               would be too large
 --          -6   over the quota of entries           meta has used and asked
 --          -7   over the quota of bytes             meta has used and asked
 --          -8   request id used for another request
@@ -255,6 +256,9 @@ declare
   -- for one.
   v_is_lone boolean := v_count = 1 and p_id[1] is not null;
   v_result_bytes bigint := 0;
+  -- The same before the call that is being judged, whose answer is bounded too.
+  v_bytes_before bigint := 0;
+  v_max_answer_bytes constant bigint := 64 * 1024 * 1024;
   v_updates boolean := false;
   v_inserts boolean := false;
   v_deletes boolean := false;
@@ -380,6 +384,9 @@ begin
         end if;
       end if;
 
+      if i = v_from or not v_atomic then
+        v_bytes_before := v_result_bytes;
+      end if;
       e := p_entry[i];
       v_operation := p_operation[i];
       v_outcome := e_exists[e]::int;
@@ -401,21 +408,26 @@ begin
                       then coalesce(v_changed[e_writer[e]], p_value -> (e_writer[e] - 1), e_value[e]) end;
         select c.value, coalesce(c.fault, v_outcome) into v_value, v_outcome
           from plugin_sidecar.changed_value(v_operation, v_old, p_value -> (i - 1)) c;
-        if v_outcome = 2 and p_ttl_us[i] is not null then
+        -- The time to live may be what changes.
+        if v_outcome = 2 and p_ttl_us[i] is not null and (p_keep_ttl[i] is not true or e_expires[e] is null) then
           v_outcome := 1;
         end if;
         v_size := plugin_sidecar.value_bytes(v_value);
-        if v_size > p_max_value_bytes or v_result_bytes + v_size > 64 * 1024 * 1024 then
+        if v_size > p_max_value_bytes then
           v_outcome := -5;
-          v_result := jsonb_build_object('meta', jsonb_build_object('size', v_size));
+          v_result := jsonb_build_object('meta', jsonb_build_object('size', v_size, 'limit', p_max_value_bytes));
         elsif v_outcome >= 0 then
           v_result := jsonb_build_object('value', v_value);
           v_result_bytes := v_result_bytes + v_size;
         end if;
       end if;
-      if v_outcome > 0 and p_previous[i] and v_result_bytes + e_bytes[e] > 64 * 1024 * 1024 then
+      if v_outcome > 0 and p_previous[i] then
+        v_result_bytes := v_result_bytes + e_bytes[e];
+      end if;
+      if v_outcome >= 0 and v_result_bytes - v_bytes_before > v_max_answer_bytes then
         v_outcome := -5;
-        v_result := jsonb_build_object('meta', jsonb_build_object('size', v_result_bytes + e_bytes[e]));
+        v_result := jsonb_build_object('meta', jsonb_build_object(
+          'size', v_result_bytes - v_bytes_before, 'limit', v_max_answer_bytes));
       end if;
       if v_size is not null and v_outcome >= 0 then
         v_size := v_size + coalesce(octet_length(p_id[e]), 0) + octet_length(p_namespace[e]) + octet_length(p_key[e]);
@@ -444,7 +456,6 @@ begin
             'created_us', plugin_sidecar.microseconds(e_created[e]),
             'updated_us', plugin_sidecar.microseconds(e_updated[e]),
             'expires_us', plugin_sidecar.microseconds(e_expires[e])));
-          v_result_bytes := v_result_bytes + e_bytes[e];
         end if;
         if v_outcome <> 2 and (v_size is not null or v_outcome = 1) then
           v_revision := v_revision + 1;

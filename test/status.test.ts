@@ -22,7 +22,7 @@ function seenByClient(error: unknown) {
 const current = 7n as Revision;
 const present = { kind: "present" } as const;
 const failed = (reason: Failure["reason"]): Failure => {
-  return { part: "check", index: 0, reason, condition: present, current, size: undefined };
+  return { part: "check", index: 0, reason, condition: present, current, tooLarge: undefined };
 };
 
 test.for<[errors.StateError, string, string, boolean]>([

@@ -48,7 +48,7 @@ function valueJson(index, bytes, seed) {
 
 /** @param {() => number} random */
 function word(random) {
-  return Math.floor(random() * 36 ** 8).toString(36);
+  return Math.floor(random() * 36 ** 5).toString(36);
 }
 
 /**

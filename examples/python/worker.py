@@ -1,4 +1,4 @@
-"""A first plugin worker: counts its runs, keeps a note about each, lists them, reads an error.
+"""A first plugin worker: counts its runs, keeps a note about each, lists them, reads errors.
 
 In a folder of this project's own, once:
 
@@ -10,6 +10,7 @@ Then, with a sidecar running: PLUGIN_STATE_ADDRESS=127.0.0.1:50051 python worker
 
 import json
 import os
+import uuid
 
 import grpc
 from google.rpc import error_details_pb2
@@ -26,15 +27,33 @@ def main():
     with grpc.insecure_channel(os.environ.get("PLUGIN_STATE_ADDRESS", "127.0.0.1:50051")) as channel:
         state = PluginStateServiceStub(channel)
 
-        # A missing entry is a reply without one, not an error.
-        reply = state.Get(api.GetRequest(scope=SCOPE, key="runs"), timeout=5)
-        runs = json.loads(reply.entry.value_json) if reply.HasField("entry") else 0
-        print(f"this is run {runs + 1}")
+        # Changed on the server: of workers that count at the same time, each gets a number of its own.
+        count = api.UpdateRequest(scope=SCOPE, key="runs", increment=api.Increment(by="1"))
+        run = json.loads(state.Update(count, timeout=5).value_json)
+        print(f"this is run {run}")
 
-        # Values are JSON text. The reply comes when the database has committed.
-        state.Set(api.SetRequest(scope=SCOPE, key="runs", value_json=json.dumps(runs + 1)), timeout=5)
-        note = json.dumps({"run": runs + 1, "pid": os.getpid()})
-        state.Set(api.SetRequest(scope=SCOPE, key=f"note/{runs + 1:06}", value_json=note), timeout=5)
+        # A missing entry is a reply without one, not an error.
+        reply = state.Get(api.GetRequest(scope=SCOPE, key="latest"), timeout=5)
+        print(f"the one before: {reply.entry.value_json if reply.HasField('entry') else 'none'}")
+
+        # Only if there is none yet. Who loses a condition has changed nothing, and learns why.
+        first = api.SetRequest(scope=SCOPE, key="first", value_json=json.dumps(run), if_absent=True)
+        try:
+            state.Set(first, timeout=5)
+            print("nobody was here before")
+        except grpc.RpcError as error:
+            if reason_of(error) != "ENTRY_EXISTS":
+                raise
+            print("somebody was here before")
+
+        # Values are JSON text. The reply comes when the database has committed: both writes, or none. The
+        # request_id makes it safe to send again, when no reply came.
+        note = json.dumps({"run": run, "pid": os.getpid()})
+        writes = [
+            api.Operation(set=api.SetRequest(scope=SCOPE, key=f"note/{run:06}", value_json=note)),
+            api.Operation(set=api.SetRequest(scope=SCOPE, key="latest", value_json=note)),
+        ]
+        state.Transact(api.TransactRequest(operations=writes, request_id=str(uuid.uuid4())), timeout=5)
 
         # Page by page, in key order; only an empty token ends the list.
         request = api.ListRequest(scope=SCOPE, prefix="note/", page_size=10)
@@ -50,9 +69,15 @@ def main():
         try:
             state.Set(api.SetRequest(scope=SCOPE, key="note/bad", value_json="{no json"), timeout=5)
         except grpc.RpcError as error:
-            info = error_details_pb2.ErrorInfo()
-            any(detail.Unpack(info) for detail in rpc_status.from_call(error).details)
-            print(f"refused as it should be: {error.code().name} {info.reason}: {error.details()}")
+            print(f"refused as it should be: {error.code().name} {reason_of(error)}: {error.details()}")
+
+
+def reason_of(error):
+    """Why a call failed: a name of docs/errors.md; empty when it didn't come to the sidecar."""
+    info = error_details_pb2.ErrorInfo()
+    status = rpc_status.from_call(error)
+    any(detail.Unpack(info) for detail in (status.details if status else []))
+    return info.reason
 
 
 if __name__ == "__main__":

@@ -150,9 +150,14 @@ function failuresOf(write: Write, answers: readonly PartAnswer[]): Failure[] {
       reason,
       condition: answer.part.condition,
       current: revisionOf(answer.revision),
-      size: metaOf(answer.detail).size ?? undefined,
+      tooLarge: reason === "too_large" ? sizeAndLimit(answer) : undefined,
     };
   });
+}
+
+function sizeAndLimit({ detail }: PartAnswer): { size: number; limit: number } {
+  const { size, limit } = metaOf(detail);
+  return { size: size ?? 0, limit: limit ?? 0 };
 }
 
 function failureReason(code: number | undefined): Failure["reason"] | undefined {
@@ -200,7 +205,7 @@ function previousOf(name: EntryName, row: AnswerRow | undefined): Entry | undefi
 /** Numbers of our own making, all within what JavaScript holds exactly until the year 2255. */
 type Meta = Partial<
   Record<
-    "revision" | "created_us" | "updated_us" | "expires_us" | "size" | "used" | "asked",
+    "revision" | "created_us" | "updated_us" | "expires_us" | "size" | "limit" | "used" | "asked",
     number | null
   >
 >;

@@ -35,7 +35,7 @@ import { entryMessage } from "./respond.ts";
 export function onlyResult(outcome: WriteOutcome, bounds: StateBounds): OperationResult {
   const [failure] = outcome.kind === "not_done" ? outcome.failures : [];
   if (failure !== undefined) {
-    throw errorOf(failure, bounds);
+    throw errorOf(failure);
   }
   const [result] = done(outcome, bounds).results;
   if (result === undefined) {
@@ -67,8 +67,8 @@ function quotaExceeded({ quota, used, asked }: OverQuota, bounds: StateBounds): 
   return new QuotaExceeded(quota, used, asked, limit ?? 0);
 }
 
-function errorOf(failure: Failure, { maxValueBytes }: StateBounds): Error {
-  const { reason, condition, current, size } = failure;
+function errorOf(failure: Failure): Error {
+  const { reason, condition, current, tooLarge } = failure;
   switch (reason) {
     case "condition":
       return condition === undefined
@@ -79,7 +79,7 @@ function errorOf(failure: Failure, { maxValueBytes }: StateBounds): Error {
     case "out_of_bounds":
       return new OutOfBounds(current);
     case "too_large":
-      return new TooLarge("result", size ?? 0, maxValueBytes);
+      return new TooLarge("result", tooLarge?.size ?? 0, tooLarge?.limit ?? 0);
   }
 }
 

@@ -74,14 +74,14 @@ export class TooLarge extends StateError {
   }
 }
 
-/** A stored value, written by another program, is larger than the sidecar reads. */
+/** A stored value, or several that were asked for at once, are larger than the sidecar reads. */
 export class TooLargeToRead extends StateError {
   override readonly isOneCallsFault = true;
-  /** Bytes a value's text may have. */
+  /** Bytes of text, at most. */
   readonly limit: number;
 
   constructor(limit: number) {
-    super(`a value is larger than the ${limit} bytes that are read`);
+    super(`what was asked for is larger than the ${limit} bytes that are read at once`);
     this.limit = limit;
   }
 }

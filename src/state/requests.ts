@@ -117,8 +117,8 @@ export interface Failure {
   readonly condition: Condition | undefined;
   /** The entry's revision; undefined when there is no such entry. */
   readonly current: Revision | undefined;
-  /** Bytes the result would have, if it is too large. */
-  readonly size: number | undefined;
+  /** Bytes the result, or all that the write answers, would have, and may have. */
+  readonly tooLarge: { readonly size: number; readonly limit: number } | undefined;
 }
 
 /** Nothing was done: the plugin would have more than it may. */

@@ -197,7 +197,9 @@ class Draft {
           return { reason: next.fault, current: old?.revision };
         }
         const { valueJson, isUnchanged = false } = next;
-        const isWrite = !isUnchanged || write.hours !== undefined;
+        // The time to live may be what changes.
+        const keeps = write.keepTtl === true && old?.hours !== undefined;
+        const isWrite = !isUnchanged || (write.hours !== undefined && !keeps);
         const revision = isWrite ? this.#put(write, valueJson) : this.revision;
         return { valueJson, created, changed: isWrite, revision, previous };
       }

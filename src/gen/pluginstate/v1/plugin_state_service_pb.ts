@@ -1446,7 +1446,7 @@ export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
  * retrying a google.rpc.RetryInfo. Any RPC may answer
  * INVALID_ARGUMENT (INVALID_FIELD: a field is missing, malformed or unknown to this sidecar),
  * FAILED_PRECONDITION (PLUGIN_NOT_REGISTERED: the plugin was removed while the sidecar ran),
- * UNAVAILABLE (DATABASE_UNAVAILABLE: nothing was sent to the database, retry; SHUTTING_DOWN:
+ * UNAVAILABLE (DATABASE_UNAVAILABLE: nothing was written, retry; SHUTTING_DOWN:
  * another sidecar takes over, retry), RESOURCE_EXHAUSTED (OVERLOADED: retry later),
  * DEADLINE_EXCEEDED and CANCELLED. See ErrorReason.
  *
