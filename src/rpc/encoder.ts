@@ -7,8 +7,8 @@ import {
 import { FeatureSet_FieldPresence } from "@bufbuild/protobuf/wkt";
 
 /**
- * Serializes messages of one type, faster than protobuf-es: a reply of 270 bytes in 1 µs instead
- * of 7 (bench/encoder.js). It is made once for a type, takes a message's fields as they are, without making a
+ * Serializes messages of one type, faster than protobuf-es: a reply of 300 bytes in 2.0 µs instead
+ * of 4.5 (bench/encoder.js). It is made once for a type, takes a message's fields as they are, without making a
  * message of them first, and writes into one buffer of the right size.
  *
  * For the field types that our API has: see {@link writerOf}. A test compares it with protobuf-es.
