@@ -4,6 +4,7 @@ import { StateError, TooLargeToRead } from "../state/errors.ts";
 import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
 import { Lane, type LaneLimits } from "./lane.ts";
+import { nameColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { readEntries, readLargeEntries } from "./statements.ts";
 
@@ -45,7 +46,7 @@ export class Reader {
   async readAll(
     names: readonly EntryName[],
   ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
-    const parameters = columnsOf(names);
+    const parameters = nameColumns(names);
     let rows = await this.#database.read<Row>(readEntries, parameters);
     if (rows.some(isLarge)) {
       rows = await this.#database.read<Row>(readLargeEntries, [
@@ -61,7 +62,7 @@ export class Reader {
   }
 
   async #read(names: readonly EntryName[]): Promise<(Read | undefined)[]> {
-    const rows = await this.#database.read<Row>(readEntries, columnsOf(names));
+    const rows = await this.#database.read<Row>(readEntries, nameColumns(names));
     const large: number[] = [];
     const answers = rows.map((row, index): Read | undefined => {
       if (isLarge(row)) {
@@ -84,7 +85,7 @@ export class Reader {
   ): Promise<void> {
     const wanted = names.filter((_, index) => large.includes(index));
     const rows = await this.#database.read<Row>(readLargeEntries, [
-      ...columnsOf(wanted),
+      ...nameColumns(wanted),
       maxReadBytes,
     ]);
     for (const [at, row] of rows.entries()) {
@@ -106,15 +107,6 @@ function remedy(error: unknown): "one_by_one" | "fail" {
 /** There is an entry, but not its value: no entry has none. */
 function isLarge([value, revision]: Row): boolean {
   return value === null && revision !== null;
-}
-
-function columnsOf(names: readonly EntryName[]): unknown[] {
-  return [
-    names.map((name) => name.scope.kind),
-    names.map((name) => name.scope.id ?? null),
-    names.map((name) => name.namespace),
-    names.map((name) => name.key),
-  ];
 }
 
 function answerOf(name: EntryName | undefined, row: Row): Read {

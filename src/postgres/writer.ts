@@ -8,13 +8,8 @@ import { isConflict, isOutcomeUnknown, writeError } from "./errors.ts";
 import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { settleBatch, writeEntries } from "./statements.ts";
-import {
-  type AnswerRow,
-  batchOutcomes,
-  batchParameters,
-  partCount,
-  sizeOf,
-} from "./write-batch.ts";
+import { type AnswerRow, batchOutcomes } from "./write-answers.ts";
+import { batchParameters, partCount, sizeOf } from "./write-batch.ts";
 
 /** What a writer needs beside its database. */
 export interface WriterOptions {
