@@ -1,7 +1,6 @@
 import type { EntryName } from "../state/entry.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type { CheckEntry, Operation, Write } from "../state/requests.ts";
-import { plainArray, textArray } from "./array-literal.ts";
 import { nameColumns } from "./name-columns.ts";
 
 /** Values of answers after which a batch ends; what is left of it goes into the next. */
@@ -18,29 +17,25 @@ export function batchParameters(writes: readonly Write[], bounds: StateBounds): 
   const { names, entries, wanted } = nameEntries(parts);
   const { runEnd, runAtomic } = runsOf(writes);
   return [
-    plainArray(runEnd),
-    plainArray(runAtomic),
+    runEnd,
+    runAtomic,
     ...nameColumns(names),
-    plainArray(unlessAll(false, wanted)),
-    plainArray(entries),
-    textArray(parts.map((part) => part.kind)),
+    unlessAll(false, wanted),
+    entries,
+    parts.map((part) => part.kind),
     // Each is JSON text by itself: joined, nothing needs escaping, and PostgreSQL parses it once.
     `[${parts.map(jsonOf).join(",")}]`,
-    plainArray(unlessAll(null, parts.map(conditionCode))),
-    plainArray(
-      unlessAll(
-        null,
-        parts.map((part) => ("expiry" in part ? (part.expiry.ttlUs ?? null) : null)),
-      ),
+    unlessAll(null, parts.map(conditionCode)),
+    unlessAll(
+      null,
+      parts.map((part) => ("expiry" in part ? (part.expiry.ttlUs ?? null) : null)),
     ),
-    plainArray(
-      unlessAll(
-        false,
-        parts.map((part) => "expiry" in part && part.expiry.keep),
-      ),
+    unlessAll(
+      false,
+      parts.map((part) => "expiry" in part && part.expiry.keep),
     ),
-    plainArray(unlessAll(false, parts.map(wantsPrevious))),
-    ...requestIds(writes).map(textArray),
+    unlessAll(false, parts.map(wantsPrevious)),
+    ...requestIds(writes),
     bounds.rememberRequestsMs * usPerMs,
     bounds.maxValueBytes,
     bounds.quotaEntries ?? null,
