@@ -1,6 +1,7 @@
 import type { LogLevel } from "../log.ts";
 import type { ListenAddress } from "../rpc/listen-address.ts";
 import type { StateBounds } from "../state/limits.ts";
+import type { Permissions } from "../state/permissions.ts";
 import { readBindings } from "./bindings.ts";
 import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
@@ -14,8 +15,10 @@ export interface ServeConfig {
   readonly stateSchema: string;
   /** False: check the schema's version and refuse one that doesn't fit. */
   readonly migrate: boolean;
-  /** At least one; every address differs from the others. */
+  /** At least one, unless they are in a file; every address differs from the others. */
   readonly bindings: readonly BindingConfig[];
+  /** The file with the bindings, read with {@link readConfigFile}; read again on SIGHUP. */
+  readonly configFile?: string | undefined;
   /** True: listening where other machines can reach it is allowed. Descriptors, and names, are judged when bound. */
   readonly insecure: boolean;
   /** Most database connections of the process. */
@@ -39,11 +42,31 @@ export type DatabaseConfig =
   | { readonly kind: "embedded"; readonly dataDir: string }
   | { readonly kind: "url"; readonly url: string; readonly migrationUrl?: string };
 
-/** One listener, and the plugin it serves. */
+/** One listener, the plugin it serves, and what it allows to whom. */
 export interface BindingConfig {
   /** A plugin's key or its UUID. */
   readonly plugin: string;
   readonly listen: ListenAddress;
+  /** The tokens of which a call must have one; undefined: anybody who can connect may call. */
+  readonly tokens?: TokenSource | undefined;
+  /** TLS; undefined: in the clear. */
+  readonly tls?: TlsFiles | undefined;
+  /** Undefined allows everything. */
+  readonly permissions?: Permissions | undefined;
+  /** Bounds of this binding that differ from those of the process. */
+  readonly bounds?: Partial<StateBounds> | undefined;
+}
+
+/** Where tokens come from: a file with one on each line, or a text, with the name it goes by. */
+export type TokenSource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "text"; readonly token: string; readonly name: string };
+
+/** PEM files. With a client CA, clients must have a certificate of it. */
+export interface TlsFiles {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly clientCaFile?: string | undefined;
 }
 
 /** What a command that opens the database for a moment was told about it: `migrate`, `plugin add|list`. */
@@ -63,11 +86,13 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
   const resolved = resolveOptions(serveOptions, flags, environment);
   const { values } = resolved;
   const { database, warnings } = readDatabase(resolved);
+  const bindings = readBindings(resolved, database);
   const config: ServeConfig = {
     database,
     stateSchema: values.stateSchema,
     migrate: !values.noMigrate,
-    bindings: readBindings(values, database),
+    bindings: bindings.config,
+    configFile: values.config,
     insecure: values.insecure,
     poolSize: values.databaseConnections,
     databaseTimeoutMs: values.databaseTimeoutMs,
@@ -85,7 +110,8 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     logLevel: values.logLevel,
     slowCallMs: values.slowCallMs,
   };
-  return { config: deepFreeze(config), warnings: [...warnings, ...unknownVariables(environment)] };
+  const odd = [...warnings, ...bindings.warnings, ...unknownVariables(environment)];
+  return { config: deepFreeze(config), warnings: odd };
 }
 
 /**
@@ -101,9 +127,13 @@ export function readDatabaseCommand(
   return { config: deepFreeze(config), warnings: [...warnings, ...unknownVariables(environment)] };
 }
 
-/** The configuration as it may be logged: no password in it. */
+/** The configuration as it may be logged: no password or token in it. */
 export function redactConfig(config: ServeConfig): Record<string, unknown> {
-  return { ...config, database: redactDatabase(config.database) };
+  const bindings = config.bindings.map(({ tokens, ...binding }) => ({
+    ...binding,
+    tokens: tokens?.kind === "text" ? { kind: tokens.kind, name: tokens.name } : tokens,
+  }));
+  return { ...config, bindings, database: redactDatabase(config.database) };
 }
 
 function deepFreeze<T>(value: T): T {

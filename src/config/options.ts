@@ -1,8 +1,11 @@
 import type { LogLevel } from "../log.ts";
 import { defaultMaxValueBytes } from "../state/limits.ts";
+import { capabilities } from "../state/permissions.ts";
+import { allowedScopeRule, isCapability, parseAllowedScope } from "./allowed.ts";
 import * as limits from "./limits.ts";
 import { choice, integer, text, texts, textWithDefault, toggle } from "./option.ts";
 import { isPluginName, isUuid, pluginNameRule } from "./plugin-name.ts";
+import { isToken, maxTokenLength, minTokenLength } from "./token.ts";
 
 const logLevels: readonly LogLevel[] = [
   "trace",
@@ -97,10 +100,67 @@ export const serveOptions = {
     about:
       "Where to listen: HOST:PORT (port 0 takes a free one), unix:/PATH or fd:N. The first --listen belongs to the first --plugin, and so on.",
   }),
+  config: text({
+    ...fileRules,
+    flag: "--config",
+    about:
+      "A YAML or JSON file with the bindings (see below), instead of --plugin, --listen and what belongs to them. SIGHUP reads it again.",
+  }),
+  token: text({
+    placeholder: "TOKEN",
+    allowed: `${minTokenLength} to ${maxTokenLength} characters of printable ASCII without spaces`,
+    accepts: isToken,
+    secret: true,
+    flag: "--token",
+    about:
+      "The token that every call must carry, as metadata `authorization: Bearer TOKEN`. On the command line it shows in `ps`: prefer the environment or a file.",
+    fallbackText: "none: whoever can connect may call",
+  }),
+  tokenFile: text({
+    ...fileRules,
+    flag: "--token-file",
+    about:
+      "A file with the token, instead of --token. It may hold several, one on each line, all of them good; a change counts within 2 seconds, without a restart.",
+  }),
+  tlsCertFile: text({
+    ...fileRules,
+    flag: "--tls-cert-file",
+    about:
+      "Serve TLS with the certificate, and those up to its CA, in this PEM file. A change counts within 2 seconds.",
+    fallbackText: "no TLS",
+  }),
+  tlsKeyFile: text({
+    ...fileRules,
+    flag: "--tls-key-file",
+    about: "The PEM file with the key of --tls-cert-file.",
+  }),
+  tlsClientCaFile: text({
+    ...fileRules,
+    flag: "--tls-client-ca-file",
+    about: "Demand of clients a certificate of a CA in this PEM file (mTLS).",
+    fallbackText: "no client needs a certificate",
+  }),
+  capability: texts({
+    placeholder: "NAME",
+    allowed: `one of ${capabilities.join(", ")}`,
+    accepts: isCapability,
+    fallbackText: capabilities.join(", "),
+    flag: "--capability",
+    about:
+      "What the listeners allow. Repeat it for both. Writing doesn't imply reading: Update and return_previous need both.",
+  }),
+  scope: texts({
+    placeholder: "KIND[:ID]",
+    allowed: allowedScopeRule,
+    accepts: (given) => parseAllowedScope(given) !== undefined,
+    fallbackText: "every scope",
+    flag: "--scope",
+    about: "A scope that the listeners allow: one, or all of a kind. Repeat it for several.",
+  }),
   insecure: toggle({
     flag: "--insecure",
     about:
-      "Allow listening on other than loopback addresses. Whoever reaches the port reads and writes the plugin's state: this release has neither TLS nor tokens.",
+      "Allow listening on other than loopback addresses without TLS, or with TLS but neither token nor client certificates. Whoever reaches the port then reads and writes the plugin's state.",
   }),
   ...databaseOptions,
   ...migrationOptions,

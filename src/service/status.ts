@@ -16,6 +16,7 @@ import {
 import { MalformedRequest } from "../rpc/decode.ts";
 import type { OutgoingStatus } from "../rpc/status-interceptor.ts";
 import {
+  CapabilityDenied,
   ChecksFailed,
   ConditionLost,
   DatabaseUnavailable,
@@ -27,6 +28,7 @@ import {
   PluginNotRegistered,
   QuotaExceeded,
   RequestIdReusedError,
+  ScopeDenied,
   ShuttingDown,
   TooLarge,
   TooLargeToRead,
@@ -167,6 +169,15 @@ function failureOfState(error: unknown): Failure {
     const reason = ErrorReason.SHUTTING_DOWN;
     return { code: Code.UNAVAILABLE, reason, message, retryAfterMs: unavailableRetryMs };
   }
+  if (error instanceof CapabilityDenied) {
+    const metadata = { capability: error.capability };
+    const reason = ErrorReason.CAPABILITY_DENIED;
+    return { code: Code.PERMISSION_DENIED, reason, message, metadata };
+  }
+  if (error instanceof ScopeDenied) {
+    const metadata = { scope_kind: error.kind };
+    return { code: Code.PERMISSION_DENIED, reason: ErrorReason.SCOPE_DENIED, message, metadata };
+  }
   const internal = "an internal error; the sidecar's log has its cause";
   return { code: Code.INTERNAL, reason: ErrorReason.INTERNAL, message: internal };
 }
@@ -178,6 +189,13 @@ function invalid(
 ): Failure {
   const violation = { field, description: problem };
   return { code: Code.INVALID_ARGUMENT, reason, message, violation };
+}
+
+/** What a call without the listener's token gets. The same for none and for a wrong one. */
+export function unauthenticated(): OutgoingStatus {
+  const message = "this listener demands a token: authorization: Bearer TOKEN";
+  const reason = ErrorReason.UNAUTHENTICATED;
+  return encodeFailure({ code: Code.UNAUTHENTICATED, reason, message });
 }
 
 /**

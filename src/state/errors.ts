@@ -1,4 +1,5 @@
-import type { Revision } from "./entry.ts";
+import type { Revision, ScopeKind } from "./entry.ts";
+import type { Capability } from "./permissions.ts";
 import type { Condition, Failure } from "./requests.ts";
 
 /**
@@ -165,6 +166,26 @@ export class PluginNotRegistered extends StateError {
   constructor(plugin: string) {
     super(`plugin ${plugin} is not registered`);
     this.plugin = plugin;
+  }
+}
+
+/** The binding doesn't allow what the call needs; nothing was read or written. */
+export class CapabilityDenied extends StateError {
+  readonly capability: Capability;
+
+  constructor(capability: Capability) {
+    super(`this listener doesn't allow ${capability}`);
+    this.capability = capability;
+  }
+}
+
+/** The binding doesn't allow a scope that the call names; nothing was read or written. */
+export class ScopeDenied extends StateError {
+  readonly kind: ScopeKind;
+
+  constructor(kind: ScopeKind) {
+    super(`this listener doesn't allow that scope of kind ${kind}`);
+    this.kind = kind;
   }
 }
 

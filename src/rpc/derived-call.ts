@@ -1,0 +1,27 @@
+import type { ServerInterceptingCall } from "@grpc/grpc-js";
+
+/**
+ * Makes the call objects that an interceptor is given behave otherwise, by making each an instance of
+ * a subclass of what it was.
+ *
+ * Not by giving each a function of its own: a closure kept in a property that the object wasn't made
+ * with links each call to the next for V8, so that none is collected while young (see
+ * stream-tables.ts, and docs/performance.md).
+ *
+ * @param methodsOf The subclass's methods, made once for each class of calls.
+ */
+export function derivedCalls(
+  methodsOf: (base: ServerInterceptingCall) => PropertyDescriptorMap,
+): (call: object) => ServerInterceptingCall {
+  const derivedFrom = new WeakMap<object, object>();
+  return (call) => {
+    const base = Object.getPrototypeOf(call) as ServerInterceptingCall;
+    let derived = derivedFrom.get(base);
+    if (derived === undefined) {
+      derived = Object.create(base, methodsOf(base)) as object;
+      derivedFrom.set(base, derived);
+    }
+    // The declared type is the wrapper class, but all that is ever called is this interface.
+    return Object.setPrototypeOf(call, derived) as ServerInterceptingCall;
+  };
+}
