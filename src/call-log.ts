@@ -12,8 +12,17 @@ const ownFaults: ReadonlySet<status> = new Set([
 
 /** Logs one line for each call that failed or was slow, none for the rest. */
 export function callLog(log: Log, slowCallMs: number): (call: FinishedCall) => void {
-  return ({ method, durationMs, code, error }) => {
-    const fields = { rpc: method, code: status[code], ms: Math.round(durationMs * 100) / 100 };
+  return (call) => {
+    const { method, durationMs, code, error, traceId } = call;
+    if (code === status.OK && durationMs < slowCallMs) {
+      return;
+    }
+    const fields = {
+      rpc: method,
+      code: status[code],
+      ms: Math.round(durationMs * 100) / 100,
+      ...(traceId !== undefined && { trace_id: traceId }),
+    };
     if (ownFaults.has(code)) {
       log.error({ ...fields, err: causeOf(error) }, "call failed");
     } else if (code !== status.OK) {
@@ -21,7 +30,7 @@ export function callLog(log: Log, slowCallMs: number): (call: FinishedCall) => v
         { ...fields, problem: error instanceof Error ? error.message : undefined },
         "call refused",
       );
-    } else if (durationMs >= slowCallMs) {
+    } else {
       log.warn(fields, "slow call");
     }
   };

@@ -10,6 +10,7 @@ import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
 import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
 import type { Log } from "./log.ts";
+import { type Observation, observe } from "./observation.ts";
 import { Monitor } from "./postgres/monitor.ts";
 import { type Plugin, Plugins } from "./postgres/plugins.ts";
 import { Pool } from "./postgres/pool.ts";
@@ -31,6 +32,8 @@ import { version } from "./version.ts";
 /** A running sidecar. */
 export interface Sidecar {
   readonly bindings: readonly { plugin: string; pluginId: string; address: string }[];
+  /** Where metrics are served; undefined when they aren't. */
+  readonly metrics?: string | undefined;
   /** Drains: calls in flight finish, then everything is released. Idempotent. */
   stop(): Promise<void>;
   /** Cuts every call and releases everything. Idempotent. */
@@ -68,11 +71,12 @@ export async function startSidecar(
   const health = new HealthService([PluginStateService.typeName]);
   const listeners: BoundListener[] = [];
   try {
+    const watch = await observe(config, log, closers, () => health.isServing);
     for (const binding of config.bindings) {
-      listeners.push(await bindListener(binding, config, log, health));
+      listeners.push(await bindListener(binding, config, log, health, watch));
     }
-    const plugins = await serveState(config, log, signal, closers, health, listeners);
-    return new RunningSidecar(config, health, listeners, plugins, closers);
+    const plugins = await serveState(config, log, signal, closers, health, listeners, watch);
+    return new RunningSidecar(config, health, listeners, plugins, closers, watch.address);
   } catch (error) {
     await release(health, listeners, closers, 0);
     throw error;
@@ -92,6 +96,7 @@ async function bindListener(
   config: ServeConfig,
   log: Log,
   health: HealthService,
+  watch: Observation,
 ): Promise<BoundListener> {
   const plugin = new BoundPlugin(version, config.bounds);
   const server = createGrpcServer({
@@ -99,16 +104,16 @@ async function bindListener(
       Math.max(2 * config.bounds.maxValueBytes, maxTransactBytes) + requestSlackBytes,
     maxSendBytes: -1,
     maxConcurrentStreams,
-    interceptors: [completeStatuses(completeStatus), renewStreamTables()],
+    interceptors: [completeStatuses(watch.statuses(completeStatus)), renewStreamTables()],
   });
-  const onFinished = callLog(log.child({ plugin: binding.plugin }), config.slowCallMs);
+  const toLog = callLog(log.child({ plugin: binding.plugin }), config.slowCallMs);
   addUnaryService(server, PluginStateService, pluginStateHandlers(plugin), {
     toStatus: statusOf,
-    onFinished,
+    ...watch.calls(binding.plugin, toLog),
   });
   health.addTo(server);
   const reflection = addReflection(server, describedFiles, [PluginStateService.typeName]);
-  const listener = await bindAddress(server, binding, config, log);
+  const listener = await bindAddress(server, binding, config, log, watch);
   return { config: binding, plugin, server, reflection, listener };
 }
 
@@ -125,11 +130,13 @@ async function bindAddress(
   binding: BindingConfig,
   config: ServeConfig,
   log: Log,
+  watch: Observation,
 ): Promise<Listener> {
   try {
     return await listen(server, binding.listen, {
       loopbackOnly: !config.insecure,
       onAcceptError: (error) => log.error({ err: error }, "can't accept connections"),
+      onConnection: watch.onConnection,
     });
   } catch (error) {
     throw error instanceof ListenError ? bindError(error) : error;
@@ -159,6 +166,7 @@ async function serveState(
   closers: Closers,
   health: HealthService,
   listeners: readonly BoundListener[],
+  watch: Observation,
 ): Promise<Plugin[]> {
   const database = await openDatabase(config.database, log, closers, signal);
   const ran = await prepareDatabase(database, config, log, signal);
@@ -171,36 +179,62 @@ async function serveState(
     connections: config.poolSize,
     timeoutMs: config.databaseTimeoutMs,
     log,
-    onConnectionFailure: () => monitor?.suspect(),
+    observer: watch.statements,
+    onConnectionFailure: () => {
+      watch.database?.connectionFailed();
+      monitor?.suspect();
+    },
   });
+  watch.database?.watchPool(pool, config.poolSize);
   closers.add(() => pool.close());
   const plugins = new Plugins(pool, config.stateSchema);
   const bound: Plugin[] = [];
   for (const { config: binding, plugin: boundPlugin } of listeners) {
     const plugin = await findPlugin(plugins, binding.plugin, config);
-    boundPlugin.bind(plugin, storeOf(pool, plugins, plugin, config));
+    boundPlugin.bind(plugin, storeOf(pool, plugins, plugin, config, watch));
     bound.push(plugin);
   }
-  monitor = new Monitor(pool, log, (up) => health.setServing(up));
+  monitor = new Monitor(pool, log, (up) => {
+    watch.database?.serves(up);
+    health.setServing(up);
+  });
   closers.add(() => monitor?.stop());
   await monitor.start();
   const pluginIds = bound.map(({ id }) => id);
-  const sweeper = new Sweeper({ pool, log, pluginIds, intervalMs: config.sweepIntervalMs });
+  const { sweepIntervalMs: intervalMs } = config;
+  const onRemoved = watch.database?.removed;
+  const sweeper = new Sweeper({ pool, log, pluginIds, intervalMs, onRemoved });
   closers.add(() => sweeper.stop());
   sweeper.start();
   return bound;
 }
 
-function storeOf(pool: Pool, plugins: Plugins, { id }: Plugin, config: ServeConfig): PostgresStore {
+function storeOf(
+  pool: Pool,
+  plugins: Plugins,
+  { id }: Plugin,
+  config: ServeConfig,
+  watch: Observation,
+): PostgresStore {
   const { coalescing, poolSize } = config;
   const lane = coalescing ? batch : { ...batch, batchWeight: 1 };
   return new PostgresStore({
     pool,
     pluginId: id,
     addCounter: () => plugins.addCounter(id),
-    reads: { ...lane, ...waiting, batches: coalescing ? readBatches : poolSize },
-    writes: { ...lane, ...waiting, batches: coalescing ? writeBatches : poolSize },
-    scans: { ...batch, ...waiting, batchWeight: 1, batches: 1 },
+    reads: {
+      ...lane,
+      ...waiting,
+      batches: coalescing ? readBatches : poolSize,
+      ...watch.lane("reads"),
+    },
+    writes: {
+      ...lane,
+      ...waiting,
+      batches: coalescing ? writeBatches : poolSize,
+      ...watch.lane("writes"),
+    },
+    scans: { ...batch, ...waiting, batchWeight: 1, batches: 1, ...watch.lane("scans") },
     bounds: config.bounds,
     settleMs: config.databaseTimeoutMs,
   });
@@ -226,6 +260,7 @@ async function findPlugin(plugins: Plugins, name: string, config: ServeConfig): 
 
 class RunningSidecar implements Sidecar {
   readonly bindings: Sidecar["bindings"];
+  readonly metrics: string | undefined;
   readonly #stop: (graceMs: number) => Promise<void>;
   readonly #graceMs: number;
 
@@ -235,7 +270,9 @@ class RunningSidecar implements Sidecar {
     listeners: readonly BoundListener[],
     plugins: readonly Plugin[],
     closers: Closers,
+    metrics: string | undefined,
   ) {
+    this.metrics = metrics;
     this.bindings = listeners.map(({ listener, config: { plugin } }, index) => {
       const { id: pluginId, key } = plugins[index] ?? { id: "", key: plugin };
       return { plugin: key, pluginId, address: listener.address };

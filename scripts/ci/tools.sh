@@ -50,6 +50,21 @@ need_postgres_15() {
   pg_dropcluster --stop 15 main
 }
 
+# Only the program from Debian's package: installed, the package would start a Prometheus.
+need_promtool() {
+  local directory=$CI_WORK/promtool
+  if [[ ! -e $directory/complete ]]; then
+    mkdir -p "$directory"
+    # As root without the sandbox of apt, whose account can't write here.
+    (cd "$directory" && { apt-get -o APT::Sandbox::User=root download prometheus ||
+      { apt-get update -q && apt-get -o APT::Sandbox::User=root download prometheus; }; })
+    dpkg-deb --extract "$directory"/prometheus_*.deb "$directory"
+    touch "$directory/complete"
+  fi
+  PATH=$directory/usr/bin:$PATH
+  promtool --version
+}
+
 # Puts a Go on the path that is new enough, or gets itself one.
 need_go() {
   local found

@@ -13,8 +13,8 @@ export interface ReadyBinding {
   readonly address: string;
 }
 
-/** Tells the host on stdout that every listener answers. */
-export function printReady(bindings: readonly ReadyBinding[]): Promise<void> {
+/** Tells the host on stdout that every listener answers, and where metrics are, if they are. */
+export function printReady(bindings: readonly ReadyBinding[], metrics?: string): Promise<void> {
   return printLine({
     event: "ready",
     protocol,
@@ -22,6 +22,7 @@ export function printReady(bindings: readonly ReadyBinding[]): Promise<void> {
     version,
     bindings: bindings.map(({ plugin, pluginId, address }) => ({ plugin, pluginId, address })),
     health: "grpc.health.v1",
+    ...(metrics !== undefined && { metrics }),
   });
 }
 

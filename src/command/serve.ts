@@ -75,8 +75,9 @@ class Run {
   }
 
   async #ready(sidecar: Sidecar): Promise<void> {
-    await this.#tell(() => printReady(sidecar.bindings));
-    this.#log.info({ bindings: sidecar.bindings }, "ready");
+    const { bindings, metrics } = sidecar;
+    await this.#tell(() => printReady(bindings, metrics));
+    this.#log.info({ bindings, metrics }, "ready");
     if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
   }
 

@@ -5,6 +5,7 @@ import type { Permissions } from "../state/permissions.ts";
 import { readBindings } from "./bindings.ts";
 import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
+import { readMetricsListen } from "./metrics-listen.ts";
 import { serveOptions } from "./options.ts";
 import { type Environment, type GivenFlags, resolveOptions } from "./resolve.ts";
 
@@ -35,6 +36,8 @@ export interface ServeConfig {
   readonly exitWithParent: boolean;
   readonly logLevel: LogLevel;
   readonly slowCallMs: number;
+  /** Where metrics are served; undefined: nowhere. */
+  readonly metricsListen?: ListenAddress | undefined;
 }
 
 /** The database to use: our own in a directory, or one that was given. */
@@ -109,6 +112,7 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     exitWithParent: values.exitWithParent,
     logLevel: values.logLevel,
     slowCallMs: values.slowCallMs,
+    metricsListen: readMetricsListen(values.metricsListen, values.insecure),
   };
   const odd = [...warnings, ...bindings.warnings, ...unknownVariables(environment)];
   return { config: deepFreeze(config), warnings: odd };

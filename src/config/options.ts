@@ -266,6 +266,15 @@ export const serveOptions = {
     flag: "--slow-call-ms",
     about: "Log calls that took longer than this, in milliseconds.",
   }),
+  metricsListen: text({
+    placeholder: "ADDR",
+    allowed: "HOST:PORT, [IPV6]:PORT or unix:/PATH",
+    accepts: notEmpty,
+    flag: "--metrics-listen",
+    about:
+      "Where to serve metrics for Prometheus, over HTTP at /metrics: HOST:PORT (port 0 takes a free one) or unix:/PATH. Only loopback addresses unless --insecure.",
+    fallbackText: "no metrics",
+  }),
 };
 
 /** Of `migrate`. */

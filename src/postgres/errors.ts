@@ -110,6 +110,7 @@ function statementError(error: unknown, plugin: string): unknown {
   return error;
 }
 
-function sqlState(error: unknown): string {
+/** PostgreSQL's code for what it refused; "" when it didn't answer at all. */
+export function sqlState(error: unknown): string {
   return error instanceof pg.DatabaseError ? (error.code ?? "") : "";
 }

@@ -1,8 +1,9 @@
 import type { Cancellation } from "../state/cancellation.ts";
 import { Overloaded } from "../state/errors.ts";
 import { pause } from "./backoff.ts";
+import type { LaneObserver, LaneTracer } from "./observer.ts";
 
-/** How a lane gathers calls. */
+/** How a lane gathers calls, and who watches it. */
 export interface LaneLimits {
   /** The weight of one batch, at most (one call is always allowed). 1 turns gathering off. */
   readonly batchWeight: number;
@@ -14,6 +15,8 @@ export interface LaneLimits {
   readonly waitingCalls: number;
   /** Bytes waiting, at most; more are refused. */
   readonly waitingBytes: number;
+  readonly observer?: LaneObserver | undefined;
+  readonly tracer?: LaneTracer | undefined;
 }
 
 /** What a call adds to its batch. */
@@ -64,6 +67,10 @@ interface Waiting<Call, Answer> {
   failures: number;
   /** Goes into no batch with others: it may be what held up the last one. */
   alone: boolean;
+  /** When it began to wait, for {@link LaneObserver}. */
+  enteredAt: number;
+  /** What it belongs to, for {@link LaneTracer}. */
+  readonly origin: unknown;
 }
 
 /**
@@ -98,14 +105,26 @@ export class Lane<Call, Answer> {
    */
   submit(call: Call, signal: Cancellation): Promise<Answer> {
     const cost = this.#work.cost(call);
+    const { observer, tracer } = this.#limits;
     if (
       this.#waiting.length >= this.#limits.waitingCalls ||
       this.#waitingBytes + cost.bytes > this.#limits.waitingBytes
     ) {
+      observer?.refused();
       return Promise.reject(new Overloaded());
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ call, cost, signal, resolve, reject, failures: 0, alone: false });
+      this.#waiting.push({
+        call,
+        cost,
+        signal,
+        resolve,
+        reject,
+        failures: 0,
+        alone: false,
+        enteredAt: observer?.entered(cost.bytes) ?? 0,
+        origin: tracer?.origin(),
+      });
       this.#waitingBytes += cost.bytes;
       this.#startSoon();
     });
@@ -160,6 +179,7 @@ export class Lane<Call, Answer> {
       }
       taken += 1;
       this.#waitingBytes -= waiting.cost.bytes;
+      this.#limits.observer?.left(waiting.cost.bytes, waiting.enteredAt);
       if (waiting.signal.aborted) {
         weight -= waiting.cost.weight;
         bytes -= waiting.cost.bytes;
@@ -188,8 +208,17 @@ export class Lane<Call, Answer> {
 
   /** Runs a batch. When it has ended, the next one starts before anything is made of its answers. */
   async #run(batch: readonly Waiting<Call, Answer>[]): Promise<readonly (Answer | undefined)[]> {
+    const { observer, tracer } = this.#limits;
+    const calls = batch.map((waiting) => waiting.call);
+    observer?.sent(calls.length);
     try {
-      return await this.#work.run(batch.map((waiting) => waiting.call));
+      return await (tracer === undefined
+        ? this.#work.run(calls)
+        : tracer.run(
+            batch.map((waiting) => waiting.origin),
+            this.#work.run,
+            calls,
+          ));
     } finally {
       this.#batches -= 1;
       this.#startBatches();
@@ -238,8 +267,9 @@ export class Lane<Call, Answer> {
   #putBack(calls: readonly Waiting<Call, Answer>[]): void {
     if (calls.length > 0) {
       this.#waiting = [...calls, ...this.#waiting];
-      for (const { cost } of calls) {
-        this.#waitingBytes += cost.bytes;
+      for (const waiting of calls) {
+        this.#waitingBytes += waiting.cost.bytes;
+        waiting.enteredAt = this.#limits.observer?.entered(waiting.cost.bytes) ?? 0;
       }
       this.#startSoon();
     }

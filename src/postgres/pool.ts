@@ -1,6 +1,7 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
-import { isConnectionLost, unavailable } from "./errors.ts";
+import { isConnectionLost, sqlState, unavailable } from "./errors.ts";
+import type { StatementObserver } from "./observer.ts";
 import type { Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
@@ -14,6 +15,8 @@ export interface PoolOptions {
   readonly log: Log;
   /** Called with every connection failure: the database may be away. */
   readonly onConnectionFailure: (error: unknown) => void;
+  /** Told of every statement. */
+  readonly observer?: StatementObserver | undefined;
 }
 
 /** Opening a connection shouldn't take longer than this, whatever a statement may take. */
@@ -72,6 +75,16 @@ export class Pool {
     return this.#pool.totalCount;
   }
 
+  /** Connections that wait for a statement. */
+  get idle(): number {
+    return this.#pool.idleCount;
+  }
+
+  /** Statements that wait for a connection. */
+  get waiting(): number {
+    return this.#pool.waitingCount;
+  }
+
   /**
    * Runs one statement.
    *
@@ -79,13 +92,17 @@ export class Pool {
    * @throws pg's own error otherwise; see errors.ts for what it means.
    */
   async run<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    const watched = this.#options.observer?.waits(statement.name);
     const client = await this.#connect();
+    watched?.sent();
     let broken: Error | undefined;
     try {
       // pg's own row type is any; each caller names the columns of its statement.
       const result = await client.query({ ...statement, values: [...values] });
+      watched?.ended();
       return result.rows as Row[];
     } catch (error) {
+      watched?.failed(sqlState(error));
       if (isConnectionLost(error)) {
         broken = error instanceof Error ? error : new Error("connection lost");
         this.#connectionFailed(error);

@@ -11,6 +11,8 @@ export interface SweeperOptions {
   readonly pluginIds: readonly string[];
   /** Between two looks, give or take a quarter at random, in milliseconds. */
   readonly intervalMs: number;
+  /** Told what a step removed, by the statement that did. */
+  readonly onRemoved?: ((statement: string, rows: number) => void) | undefined;
 }
 
 /** Rows that one step removes, at most: 4 to 9 ms, for which writes wait (1,000: 7 to 15 ms). */
@@ -74,9 +76,10 @@ export class Sweeper {
   }
 
   async #hasMore({ statement, values }: Task): Promise<boolean> {
-    const { pool, log } = this.#options;
+    const { pool, log, onRemoved } = this.#options;
     try {
       const [row] = await pool.run<{ removed: bigint; more: boolean }>(statement, values);
+      onRemoved?.(statement.name, Number(row?.removed ?? 0n));
       return row?.more === true;
     } catch (error) {
       // The database is away, or somebody holds the counter for long: the next time will do.

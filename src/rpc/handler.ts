@@ -5,7 +5,13 @@ import type {
   MessageInitShape,
   MessageShape,
 } from "@bufbuild/protobuf";
-import type { handleUnaryCall, Server, ServiceDefinition, StatusObject } from "@grpc/grpc-js";
+import type {
+  handleUnaryCall,
+  Metadata,
+  Server,
+  ServiceDefinition,
+  StatusObject,
+} from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import { bytesMethod } from "./codec.ts";
 import { decode } from "./decode.ts";
@@ -48,12 +54,31 @@ export interface FinishedCall {
   readonly code: status;
   /** What the handler rejected with. */
   readonly error?: unknown;
+  /** Of its span, if it has one. */
+  readonly traceId?: string | undefined;
+}
+
+/** Makes a span of each call; implemented in src/tracing. */
+export interface CallTracer {
+  /** A call came, with this metadata. */
+  start(service: string, method: string, metadata: Metadata): CallSpan;
+}
+
+/** The span of one call. */
+export interface CallSpan {
+  readonly traceId: string;
+  /** Runs the handler so that what it causes belongs to the span. */
+  run<T>(handle: () => Promise<T>): Promise<T>;
+  ended(code: status): void;
 }
 
 /** How a service turns errors into statuses and what it tells of its calls. */
 export interface Ways {
   readonly toStatus: (error: unknown) => Omit<StatusObject, "metadata"> & Partial<StatusObject>;
   readonly onFinished: (call: FinishedCall) => void;
+  /** Told that a call has come; each of them finishes. */
+  readonly onStarted?: (() => void) | undefined;
+  readonly tracer?: CallTracer | undefined;
 }
 
 /** Why {@link Call.signal} aborted. One for all: nobody reads it, and a stack costs 5 µs. */
@@ -98,11 +123,13 @@ export function addUnaryService<S extends DescService>(
 function unary(
   method: DescMethodUnary,
   handler: UnaryHandler<DescMessage, DescMessage>,
-  { toStatus, onFinished }: Ways,
+  { toStatus, onFinished, onStarted, tracer }: Ways,
 ): handleUnaryCall<Buffer, Buffer> {
   const encode = compileEncoder(method.output);
   return (call, callback) => {
     const startedAt = performance.now();
+    onStarted?.();
+    const span = tracer?.start(method.parent.typeName, method.name, call.metadata);
     const end = new CallEnd();
     // grpc-js emits this at the end of every call, also of a successful one.
     call.on("cancelled", () => {
@@ -110,9 +137,14 @@ function unary(
     });
     const finish = (code: status, error?: unknown) => {
       const durationMs = performance.now() - startedAt;
-      onFinished({ method: method.name, durationMs, code, error });
+      onFinished({ method: method.name, durationMs, code, error, traceId: span?.traceId });
+      span?.ended(code);
     };
-    run(method, handler, call.request, end).then(
+    const handled =
+      span === undefined
+        ? run(method, handler, call.request, end)
+        : span.run(() => run(method, handler, call.request, end));
+    handled.then(
       (reply) => {
         finish(status.OK);
         callback(null, encode(reply));

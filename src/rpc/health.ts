@@ -38,6 +38,11 @@ export class HealthService {
     this.#services = new Set(["", ...services]);
   }
 
+  /** Whether it says SERVING now. */
+  get isServing(): boolean {
+    return this.#status === ServingStatus.SERVING;
+  }
+
   /** Tells all watches, if it's a change. Does nothing after {@link shutdown}. */
   setServing(serving: boolean): void {
     if (this.#isShutDown) return;

@@ -1,9 +1,8 @@
-import { once } from "node:events";
-import { createServer, type Server as NetServer, type Socket } from "node:net";
+import { createServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
-import { formatAddress, isLoopback, type ListenAddress } from "./listen-address.ts";
+import { bindSocket } from "./bound-socket.ts";
+import type { ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
-import { bindUnixSocket } from "./unix-socket.ts";
 
 export { ListenError } from "./listen-error.ts";
 
@@ -15,6 +14,8 @@ export interface ListenOptions {
   readonly loopbackOnly?: boolean;
   /** Told when the system fails to accept a connection (say, too many open files). */
   readonly onAcceptError?: (error: Error) => void;
+  /** Told of each connection that opens (1) and that closes (-1). */
+  readonly onConnection?: ((change: 1 | -1) => void) | undefined;
 }
 
 /** One bound address. */
@@ -41,12 +42,9 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector);
+  const listener = new SocketListener(injector, options.onConnection);
   try {
-    await listener.bind(address, options.onAcceptError ?? (() => {}));
-    if (options.loopbackOnly === true && !listener.isLoopback) {
-      throw new ListenError(address, "not_loopback", "other machines could reach it");
-    }
+    await listener.bind(address, options);
     attach(server, address, listener);
     return listener;
   } catch (error) {
@@ -127,7 +125,6 @@ async function within<T>(graceMs: number, promise: Promise<T>): Promise<T | unde
 
 class SocketListener implements Listener {
   address = "";
-  isLoopback = false;
   /** Settles when it has stopped accepting and its last connection is closed. */
   readonly ended: Promise<void>;
   readonly #accepting = createServer({ noDelay: true });
@@ -135,27 +132,25 @@ class SocketListener implements Listener {
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector) {
+  constructor(injector: ConnectionInjector, onConnection?: ListenOptions["onConnection"]) {
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
     this.#accepting.on("connection", (socket) => {
       this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
+      onConnection?.(1);
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        onConnection?.(-1);
+      });
       injector.injectConnection(socket);
     });
   }
 
-  async bind(address: ListenAddress, onAcceptError: (error: Error) => void): Promise<void> {
-    if (address.kind === "unix") {
-      this.#removeFile = await bindUnixSocket(this.#accepting, address);
-    } else {
-      this.#accepting.listen(address.kind === "fd" ? { fd: address.fd } : address);
-      await once(this.#accepting, "listening");
-    }
-    this.#accepting.on("error", onAcceptError);
-    const bound = boundAddress(this.#accepting, address);
-    this.address = formatAddress(bound);
-    // A descriptor that has no IP address is a unix socket.
-    this.isLoopback = bound.kind === "fd" || isLoopback(bound);
+  async bind(address: ListenAddress, options: ListenOptions): Promise<void> {
+    const loopbackOnly = options.loopbackOnly ?? false;
+    const bound = await bindSocket(this.#accepting, address, loopbackOnly);
+    this.#removeFile = bound.removeFile;
+    this.#accepting.on("error", options.onAcceptError ?? (() => {}));
+    this.address = bound.address;
   }
 
   async close(): Promise<void> {
@@ -168,10 +163,4 @@ class SocketListener implements Listener {
   destroyConnections(): void {
     for (const socket of this.#sockets) socket.destroy();
   }
-}
-
-function boundAddress(accepting: NetServer, asked: ListenAddress): ListenAddress {
-  const bound = accepting.address();
-  if (bound === null || typeof bound === "string") return asked;
-  return { kind: "tcp", host: bound.address, port: bound.port };
 }
