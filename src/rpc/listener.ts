@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { createServer, type Server as NetServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
+import { announceEnd } from "./going-away.ts";
 import { formatAddress, isLoopback, type ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
 import { bindUnixSocket } from "./unix-socket.ts";
@@ -41,7 +42,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector);
+  const listener = new SocketListener(injector, credentials._isSecure());
   try {
     await listener.bind(address, options.onAcceptError ?? (() => {}));
     if (options.loopbackOnly === true && !listener.isLoopback) {
@@ -57,9 +58,9 @@ export async function listen(
 }
 
 /**
- * Shuts a server down: its listeners stop accepting, every connection gets a GOAWAY, calls in flight
- * finish, and what's left after `graceMs` is cut. Says which of the two it was. Later calls share the
- * first one's promise, and its grace.
+ * Shuts a server down: its listeners stop accepting, every client is told to go elsewhere, calls that
+ * are open or on their way finish, and what's left after `graceMs` is cut. Says which of the two it
+ * was. Later calls share the first one's promise, and its grace.
  *
  * grpc-js alone doesn't do it: over injected connections its `tryShutdown` calls back at once on
  * Node 24, calls open or not, and its `forceShutdown` cuts nothing while channelz is off (1.14.7).
@@ -103,13 +104,26 @@ async function shutDown(
   // A socket file that can't be removed is no reason to keep a server from draining.
   await Promise.allSettled([...listeners].map((listener) => listener.close()));
   const ended = Promise.all([...listeners].map((listener) => listener.ended));
-  const drained = Promise.all([ended, tryShutdown(server)]).then(() => "drained" as const);
+  const drained = sayGoodbye(server, listeners, ended).then(() => "drained" as const);
   const outcome = await within(graceMs, drained);
   if (outcome === "drained") return outcome;
   server.forceShutdown();
   for (const listener of listeners) listener.destroyConnections();
   await ended;
   return "forced";
+}
+
+/** GOAWAY in two steps, then waits for the last call of each connection. */
+async function sayGoodbye(
+  server: Server,
+  listeners: ReadonlySet<SocketListener>,
+  ended: Promise<unknown>,
+): Promise<void> {
+  await announceEnd(
+    server,
+    [...listeners].flatMap((listener) => listener.plainSockets),
+  );
+  await Promise.all([ended, tryShutdown(server)]);
 }
 
 function tryShutdown(server: Server): Promise<void> {
@@ -132,16 +146,23 @@ class SocketListener implements Listener {
   readonly ended: Promise<void>;
   readonly #accepting = createServer({ noDelay: true });
   readonly #sockets = new Set<Socket>();
+  readonly #isSecure: boolean;
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector) {
+  constructor(injector: ConnectionInjector, isSecure: boolean) {
+    this.#isSecure = isSecure;
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
     this.#accepting.on("connection", (socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));
       injector.injectConnection(socket);
     });
+  }
+
+  /** The open connections, unless they are under TLS. */
+  get plainSockets(): Socket[] {
+    return this.#isSecure ? [] : [...this.#sockets];
   }
 
   async bind(address: ListenAddress, onAcceptError: (error: Error) => void): Promise<void> {
