@@ -42,7 +42,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector, credentials._isSecure());
+  const listener = new SocketListener(injector);
   try {
     await listener.bind(address, options.onAcceptError ?? (() => {}));
     if (options.loopbackOnly === true && !listener.isLoopback) {
@@ -104,7 +104,7 @@ async function shutDown(
   // A socket file that can't be removed is no reason to keep a server from draining.
   await Promise.allSettled([...listeners].map((listener) => listener.close()));
   const ended = Promise.all([...listeners].map((listener) => listener.ended));
-  const drained = sayGoodbye(server, listeners, ended).then(() => "drained" as const);
+  const drained = sayGoodbye(server, ended).then(() => "drained" as const);
   const outcome = await within(graceMs, drained);
   if (outcome === "drained") return outcome;
   server.forceShutdown();
@@ -114,15 +114,8 @@ async function shutDown(
 }
 
 /** GOAWAY in two steps, then waits for the last call of each connection. */
-async function sayGoodbye(
-  server: Server,
-  listeners: ReadonlySet<SocketListener>,
-  ended: Promise<unknown>,
-): Promise<void> {
-  await announceEnd(
-    server,
-    [...listeners].flatMap((listener) => listener.plainSockets),
-  );
+async function sayGoodbye(server: Server, ended: Promise<unknown>): Promise<void> {
+  await announceEnd(server);
   await Promise.all([ended, tryShutdown(server)]);
 }
 
@@ -146,23 +139,16 @@ class SocketListener implements Listener {
   readonly ended: Promise<void>;
   readonly #accepting = createServer({ noDelay: true });
   readonly #sockets = new Set<Socket>();
-  readonly #isSecure: boolean;
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector, isSecure: boolean) {
-    this.#isSecure = isSecure;
+  constructor(injector: ConnectionInjector) {
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
     this.#accepting.on("connection", (socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));
       injector.injectConnection(socket);
     });
-  }
-
-  /** The open connections, unless they are under TLS. */
-  get plainSockets(): Socket[] {
-    return this.#isSecure ? [] : [...this.#sockets];
   }
 
   async bind(address: ListenAddress, onAcceptError: (error: Error) => void): Promise<void> {
