@@ -21,6 +21,7 @@ export interface End {
 
 /** How to start a sidecar. */
 export interface Start {
+  /** Empty: the embedded one. */
   readonly databaseUrl: string;
   /** Of `serve`, beside `--plugin demo` and an address. */
   readonly flags?: readonly string[];

@@ -122,13 +122,13 @@ class Peer {
   }
 }
 
-function frame(kind: number, flags: number, stream: number, payload = Buffer.alloc(0)): Buffer {
+function frame(kind: number, flags: number, stream: number, payload?: Buffer): Buffer {
   const head = Buffer.alloc(9);
-  head.writeUIntBE(payload.length, 0, 3);
+  head.writeUIntBE(payload?.length ?? 0, 0, 3);
   head[3] = kind;
   head[4] = flags;
   head.writeUInt32BE(stream, 5);
-  return Buffer.concat([head, payload]);
+  return Buffer.concat([head, payload ?? Buffer.alloc(0)]);
 }
 
 const settings = frame(type.settings, 0, 0);
