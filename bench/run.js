@@ -3,6 +3,7 @@
 // median of some rounds, in which the measured things take turns: what disturbs the machine disturbs them
 // alike. Judge by the ratios. About 5 minutes; `npm run bench -- get transact` measures only what those bars
 // need. BENCH_ROUNDS and BENCH_SECONDS (of each measurement, after a second of warm-up) say how long.
+// `npm run bench -- process` and `-- soak` measure other things: process.js, soak.js.
 
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -19,10 +20,21 @@ const seconds = Number(process.env["BENCH_SECONDS"] ?? 2);
 const warmupSeconds = 1;
 
 const words = process.argv.slice(2);
+const programs = new Map([
+  ["process", "./process.js"],
+  ["soak", "./soak.js"],
+]);
+const program = programs.get(words[0] ?? "");
+if (program !== undefined && words.length === 1) {
+  await import(program);
+  process.exit();
+}
 const known = new Set(bars.map(({ word }) => word));
 const unknown = words.find((word) => !known.has(word));
 if (unknown !== undefined) {
-  process.stderr.write(`${unknown} isn't measured; these are: ${[...known].join(" ")}\n`);
+  process.stderr.write(
+    `${unknown} isn't measured; these are: ${[...known].join(" ")}; or, alone, ${[...programs.keys()].join(" or ")}\n`,
+  );
   process.exit(64);
 }
 const chosen = bars.filter(({ word }) => words.length === 0 || words.includes(word));

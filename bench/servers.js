@@ -74,12 +74,17 @@ export class Servers {
     await this.#admin.query("checkpoint");
   }
 
-  /** Looks how many connections each sidecar has. They are kept for 30 s after use: once a measure is enough. */
+  /**
+   * Looks how many connections each sidecar has, and returns the most. They are kept for 30 s after use:
+   * once a measure is enough.
+   */
   async countConnections() {
     const { rows } = await this.#required.query(`
       select count(*)::int as n from pg_stat_activity
        where application_name like 'plugin-state-sidecar%' group by application_name, datname`);
-    this.mostConnections = Math.max(this.mostConnections, ...rows.map(({ n }) => n));
+    const most = Math.max(0, ...rows.map(({ n }) => n));
+    this.mostConnections = Math.max(this.mostConnections, most);
+    return most;
   }
 
   /**

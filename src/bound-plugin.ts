@@ -21,7 +21,7 @@ export class BoundPlugin implements Binding {
     this.#bound = { plugin, store };
   }
 
-  /** From now on new calls are refused; those that have their store finish. */
+  /** No connection is left: what still comes out of one that was cut is refused. */
   drain(): void {
     this.#isDraining = true;
   }

@@ -290,7 +290,10 @@ class RunningSidecar implements Sidecar {
   }
 }
 
-/** From the wire inwards: no new calls, calls in flight, connections, database. */
+/**
+ * From the wire inwards: new connections, calls, database. A client that hasn't heard yet that it
+ * should go elsewhere is served like any other: none is refused while its connection stands.
+ */
 async function release(
   health: HealthService,
   listeners: readonly BoundListener[],
@@ -298,16 +301,14 @@ async function release(
   graceMs: number,
 ): Promise<void> {
   health.shutdown();
-  for (const { plugin, reflection } of listeners) {
-    plugin.drain();
-    reflection.shutdown();
-  }
+  for (const { reflection } of listeners) reflection.shutdown();
   await Promise.all(
-    listeners.map(async ({ server, listener }) => {
+    listeners.map(async ({ plugin, server, listener }) => {
       if (graceMs === 0) {
         listener.destroyConnections();
       }
       await drain(server, graceMs);
+      plugin.drain();
     }),
   );
   await closers.close();

@@ -1,6 +1,7 @@
 import { createServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
 import { bindSocket } from "./bound-socket.ts";
+import { announceEnd } from "./going-away.ts";
 import type { ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
 
@@ -55,9 +56,9 @@ export async function listen(
 }
 
 /**
- * Shuts a server down: its listeners stop accepting, every connection gets a GOAWAY, calls in flight
- * finish, and what's left after `graceMs` is cut. Says which of the two it was. Later calls share the
- * first one's promise, and its grace.
+ * Shuts a server down: its listeners stop accepting, every client is told to go elsewhere, calls that
+ * are open or on their way finish, and what's left after `graceMs` is cut. Says which of the two it
+ * was. Later calls share the first one's promise, and its grace.
  *
  * grpc-js alone doesn't do it: over injected connections its `tryShutdown` calls back at once on
  * Node 24, calls open or not, and its `forceShutdown` cuts nothing while channelz is off (1.14.7).
@@ -101,13 +102,19 @@ async function shutDown(
   // A socket file that can't be removed is no reason to keep a server from draining.
   await Promise.allSettled([...listeners].map((listener) => listener.close()));
   const ended = Promise.all([...listeners].map((listener) => listener.ended));
-  const drained = Promise.all([ended, tryShutdown(server)]).then(() => "drained" as const);
+  const drained = sayGoodbye(server, ended).then(() => "drained" as const);
   const outcome = await within(graceMs, drained);
   if (outcome === "drained") return outcome;
   server.forceShutdown();
   for (const listener of listeners) listener.destroyConnections();
   await ended;
   return "forced";
+}
+
+/** GOAWAY in two steps, then waits for the last call of each connection. */
+async function sayGoodbye(server: Server, ended: Promise<unknown>): Promise<void> {
+  await announceEnd(server);
+  await Promise.all([ended, tryShutdown(server)]);
 }
 
 function tryShutdown(server: Server): Promise<void> {

@@ -1,0 +1,207 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import { failure } from "../support/client.ts";
+import { databaseUrl } from "../support/database.ts";
+import { healthOf } from "../support/health.ts";
+import { FaultProxy } from "../support/proxy.ts";
+import { demoDatabase, dialState, everyRound, name, scratch } from "./contract.ts";
+import { holdSocket } from "./held-socket.ts";
+import { SidecarProcess } from "./sidecar-process.ts";
+
+test(
+  "the ready line is the only one on stdout, and every line on stderr is JSON",
+  everyRound,
+  async () => {
+    const { url } = await demoDatabase();
+    const sidecar = new SidecarProcess({
+      databaseUrl: url,
+      flags: ["--slow-call-ms", "0", "--log-level", "debug"],
+    });
+    const client = dialState(await sidecar.address());
+    await client.call("set", { ...name, valueJson: "1" });
+    await failure(client.call("set", { ...name, valueJson: "{" }));
+
+    expect(await sidecar.stop()).toEqual({ code: 0, signal: null });
+
+    expect(JSON.parse(sidecar.stdout)).toEqual({
+      event: "ready",
+      protocol: 1,
+      pid: sidecar.pid,
+      version: expect.stringMatching(/^\d+\.\d+\.\d+/),
+      bindings: [
+        {
+          plugin: "demo",
+          pluginId: expect.stringMatching(/^[0-9a-f-]{36}$/),
+          address: expect.stringMatching(/^127\.0\.0\.1:[1-9]\d*$/),
+        },
+      ],
+      health: "grpc.health.v1",
+    });
+    expect(sidecar.stdout.split("\n")).toHaveLength(2);
+    for (const line of sidecar.stderr.trim().split("\n")) {
+      expect(JSON.parse(line)).toMatchObject({
+        level: expect.any(String),
+        msg: expect.any(String),
+      });
+    }
+  },
+);
+
+test(
+  "a database that is away at start is waited for: not ready, NOT_SERVING, UNAVAILABLE; then ready by itself",
+  everyRound,
+  async () => {
+    const { url } = await demoDatabase();
+    const proxy = await FaultProxy.before(url);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    const through = proxy.through(url);
+    await proxy.close();
+    const { fd, address } = holdSocket();
+    const sidecar = new SidecarProcess({
+      databaseUrl: through,
+      listen: "fd:3",
+      stdio: ["ignore", "pipe", "pipe", fd],
+    });
+
+    await sidecar.logged("waiting for the database");
+    expect(await healthOf(address)).toBe("NOT_SERVING");
+    const client = dialState(address);
+    expect(await failure(client.call("get", name))).toMatchObject({
+      codeName: "UNAVAILABLE",
+      reason: "DATABASE_UNAVAILABLE",
+      retryAfter: true,
+    });
+    expect(sidecar.stdout).toBe("");
+
+    await proxy.open();
+    expect(await sidecar.address()).toBe(address);
+    expect(await healthOf(address)).toBe("SERVING");
+    await client.call("set", { ...name, valueJson: "1" });
+  },
+);
+
+test("the waits for a database grow and are never alike", everyRound, async () => {
+  const { url } = await demoDatabase();
+  const proxy = await FaultProxy.before(url);
+  const through = proxy.through(url);
+  await proxy.close();
+  const sidecar = new SidecarProcess({ databaseUrl: through });
+
+  await sidecar.logged('"attempt":3');
+
+  const times = sidecar.stderr
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .filter(({ msg }) => msg === "waiting for the database")
+    .map(({ time }) => Date.parse(time));
+  // 200, 400 and 800 ms, each from three quarters to five quarters.
+  expect(times[1]! - times[0]!).toBeGreaterThanOrEqual(149);
+  expect(times[2]! - times[1]!).toBeGreaterThanOrEqual(299);
+  expect(times[3]! - times[2]!).toBeGreaterThanOrEqual(599);
+});
+
+test("SIGTERM while it waits for the database ends it with 0 and no line", everyRound, async () => {
+  const { url } = await demoDatabase();
+  const proxy = await FaultProxy.before(url);
+  const through = proxy.through(url);
+  await proxy.close();
+  const sidecar = new SidecarProcess({ databaseUrl: through });
+  await sidecar.logged("waiting for the database");
+
+  expect(await sidecar.stop()).toEqual({ code: 0, signal: null });
+
+  expect(sidecar.stdout).toBe("");
+});
+
+/** How to fail: the database URL to give, made of a good one, or flags. */
+interface Failing {
+  readonly url?: (good: string) => string;
+  readonly flags?: readonly string[];
+  readonly listen?: string;
+}
+
+test.for<[reason: string, code: number, retryable: boolean, start: Failing]>([
+  ["USAGE", 64, false, { listen: "nowhere" }],
+  [
+    "DATABASE_UNAVAILABLE",
+    69,
+    true,
+    { url: () => "postgres://u@127.0.0.1:1/x", flags: ["--fail-fast"] },
+  ],
+  ["PATH_TOO_LONG", 73, false, { listen: `unix:/tmp/${"x".repeat(200)}` }],
+  ["NOT_A_SOCKET", 73, false, { listen: "unix:/etc/passwd" }],
+  ["BAD_DESCRIPTOR", 73, false, { listen: "fd:99" }],
+  [
+    "DATABASE_PERMISSION",
+    77,
+    false,
+    { url: (good) => good.replace(/\/\/[^@]*@/, "//nobody_knows_me@") },
+  ],
+  ["DATABASE_CONFIGURATION", 78, false, { url: (good) => databaseUrl(good, "no_such_database") }],
+  ["PLUGIN_NOT_REGISTERED", 78, false, { flags: ["--plugin", "x"], listen: "127.0.0.1:0" }],
+])(
+  "a start that fails with %s is one failed line and exit code %d; may succeed later by itself: %s",
+  everyRound,
+  async ([reason, code, retryable, failing]) => {
+    const { url = (good: string) => good, flags = [], listen } = failing;
+    const database = await demoDatabase();
+    const two = flags.includes("--plugin") ? [...flags, "--listen", "127.0.0.1:0"] : flags;
+    const sidecar = new SidecarProcess({
+      databaseUrl: url(database.url),
+      flags: two,
+      ...(listen === undefined ? {} : { listen }),
+    });
+
+    expect(await sidecar.ended, sidecar.stderr).toEqual({ code, signal: null });
+
+    expect(JSON.parse(sidecar.stdout)).toEqual({
+      event: "failed",
+      reason,
+      message: expect.stringMatching(/\S{3}/),
+      retryable,
+    });
+    expect(sidecar.stdout.split("\n")).toHaveLength(2);
+  },
+);
+
+test("a schema from a newer release is a failed line and 78", everyRound, async () => {
+  const database = await demoDatabase();
+  await database.query(
+    "insert into plugin_sidecar.migrations (name, run_on) values ('9999_later', now())",
+  );
+  const sidecar = new SidecarProcess({ databaseUrl: database.url });
+
+  expect(await sidecar.ended).toEqual({ code: 78, signal: null });
+
+  expect(JSON.parse(sidecar.stdout)).toMatchObject({ event: "failed", retryable: false });
+});
+
+test("a file that can't be read is a failed line and 78", everyRound, async () => {
+  const sidecar = new SidecarProcess({
+    databaseUrl: "",
+    flags: ["--database-url-file", "/no/such/file"],
+  });
+
+  expect(await sidecar.ended).toEqual({ code: 78, signal: null });
+
+  expect(JSON.parse(sidecar.stdout)).toMatchObject({ event: "failed", retryable: false });
+});
+
+test(
+  "a database URL in a file shows in no line, and neither does its password",
+  everyRound,
+  async () => {
+    const file = join(scratch(), "url");
+    writeFileSync(file, "postgres://u:hunter2@127.0.0.1:1/x\n");
+    const sidecar = new SidecarProcess({
+      databaseUrl: "",
+      flags: ["--database-url-file", file, "--fail-fast", "--log-level", "trace"],
+    });
+
+    expect(await sidecar.ended).toEqual({ code: 69, signal: null });
+
+    expect(sidecar.stdout + sidecar.stderr).not.toContain("hunter2");
+  },
+);
