@@ -9,6 +9,7 @@ import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb
 import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
 import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
+import { openHealthListener } from "./health-listener.ts";
 import type { Log } from "./log.ts";
 import { Monitor } from "./postgres/monitor.ts";
 import { type Plugin, Plugins } from "./postgres/plugins.ts";
@@ -31,6 +32,8 @@ import { version } from "./version.ts";
 /** A running sidecar. */
 export interface Sidecar {
   readonly bindings: readonly { plugin: string; pluginId: string; address: string }[];
+  /** Where health alone is served, if it was asked for. */
+  readonly healthAddress?: string;
   /** Drains: calls in flight finish, then everything is released. Idempotent. */
   stop(): Promise<void>;
   /** Cuts every call and releases everything. Idempotent. */
@@ -68,11 +71,14 @@ export async function startSidecar(
   const health = new HealthService([PluginStateService.typeName]);
   const listeners: BoundListener[] = [];
   try {
+    const { healthListen } = config;
+    const healthAddress =
+      healthListen && (await openHealthListener(healthListen, health, log, closers));
     for (const binding of config.bindings) {
       listeners.push(await bindListener(binding, config, log, health));
     }
     const plugins = await serveState(config, log, signal, closers, health, listeners);
-    return new RunningSidecar(config, health, listeners, plugins, closers);
+    return new RunningSidecar(config, health, listeners, plugins, closers, healthAddress);
   } catch (error) {
     await release(health, listeners, closers, 0);
     throw error;
@@ -226,6 +232,7 @@ async function findPlugin(plugins: Plugins, name: string, config: ServeConfig): 
 
 class RunningSidecar implements Sidecar {
   readonly bindings: Sidecar["bindings"];
+  readonly healthAddress?: string;
   readonly #stop: (graceMs: number) => Promise<void>;
   readonly #graceMs: number;
 
@@ -235,7 +242,9 @@ class RunningSidecar implements Sidecar {
     listeners: readonly BoundListener[],
     plugins: readonly Plugin[],
     closers: Closers,
+    healthAddress: string | undefined,
   ) {
+    if (healthAddress !== undefined) this.healthAddress = healthAddress;
     this.bindings = listeners.map(({ listener, config: { plugin } }, index) => {
       const { id: pluginId, key } = plugins[index] ?? { id: "", key: plugin };
       return { plugin: key, pluginId, address: listener.address };

@@ -13,8 +13,14 @@ export interface ReadyBinding {
   readonly address: string;
 }
 
+/** What is open: the plugins' listeners, and the one for health alone, if it was asked for. */
+export interface ReadyListeners {
+  readonly bindings: readonly ReadyBinding[];
+  readonly healthAddress?: string;
+}
+
 /** Tells the host on stdout that every listener answers. */
-export function printReady(bindings: readonly ReadyBinding[]): Promise<void> {
+export function printReady({ bindings, healthAddress }: ReadyListeners): Promise<void> {
   return printLine({
     event: "ready",
     protocol,
@@ -22,6 +28,7 @@ export function printReady(bindings: readonly ReadyBinding[]): Promise<void> {
     version,
     bindings: bindings.map(({ plugin, pluginId, address }) => ({ plugin, pluginId, address })),
     health: "grpc.health.v1",
+    healthAddress,
   });
 }
 

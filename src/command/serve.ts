@@ -75,7 +75,7 @@ class Run {
   }
 
   async #ready(sidecar: Sidecar): Promise<void> {
-    await this.#tell(() => printReady(sidecar.bindings));
+    await this.#tell(() => printReady(sidecar));
     this.#log.info({ bindings: sidecar.bindings }, "ready");
     if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
   }

@@ -1,6 +1,7 @@
 import type { LogLevel } from "../log.ts";
 import type { ListenAddress } from "../rpc/listen-address.ts";
 import type { StateBounds } from "../state/limits.ts";
+import { parseAddress } from "./address.ts";
 import { readBindings } from "./bindings.ts";
 import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
@@ -16,6 +17,8 @@ export interface ServeConfig {
   readonly migrate: boolean;
   /** At least one; every address differs from the others. */
   readonly bindings: readonly BindingConfig[];
+  /** An address for health alone, which may be reached from other machines. */
+  readonly healthListen?: ListenAddress;
   /** True: listening where other machines can reach it is allowed. Descriptors, and names, are judged when bound. */
   readonly insecure: boolean;
   /** Most database connections of the process. */
@@ -68,6 +71,9 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     stateSchema: values.stateSchema,
     migrate: !values.noMigrate,
     bindings: readBindings(values, database),
+    ...(values.healthListen === undefined
+      ? {}
+      : { healthListen: parseAddress("--health-listen", values.healthListen) }),
     insecure: values.insecure,
     poolSize: values.databaseConnections,
     databaseTimeoutMs: values.databaseTimeoutMs,

@@ -13,6 +13,8 @@ export interface ListenOptions {
   readonly credentials?: ServerCredentials;
   /** Refuse what other machines could reach, judged by the address that was really bound. */
   readonly loopbackOnly?: boolean;
+  /** Open connections at once; one above it takes the place of the oldest. No bound if absent. */
+  readonly maxConnections?: number;
   /** Told when the system fails to accept a connection (say, too many open files). */
   readonly onAcceptError?: (error: Error) => void;
 }
@@ -41,7 +43,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector);
+  const listener = new SocketListener(injector, options.maxConnections);
   try {
     await listener.bind(address, options.onAcceptError ?? (() => {}));
     if (options.loopbackOnly === true && !listener.isLoopback) {
@@ -135,9 +137,10 @@ class SocketListener implements Listener {
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector) {
+  constructor(injector: ConnectionInjector, maxConnections = Number.POSITIVE_INFINITY) {
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
     this.#accepting.on("connection", (socket) => {
+      if (this.#sockets.size >= maxConnections) this.#destroyOldest();
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));
       injector.injectConnection(socket);
@@ -167,6 +170,14 @@ class SocketListener implements Listener {
 
   destroyConnections(): void {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Refusing the newcomer instead would let idle connections keep everybody out. */
+  #destroyOldest(): void {
+    const [oldest] = this.#sockets;
+    if (oldest === undefined) return;
+    oldest.destroy();
+    this.#sockets.delete(oldest);
   }
 }
 
