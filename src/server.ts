@@ -9,6 +9,7 @@ import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb
 import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
 import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
+import { openHealthListener } from "./health-listener.ts";
 import type { Log } from "./log.ts";
 import { type Observation, observe } from "./observation.ts";
 import { Monitor } from "./postgres/monitor.ts";
@@ -34,6 +35,8 @@ export interface Sidecar {
   readonly bindings: readonly { plugin: string; pluginId: string; address: string }[];
   /** Where metrics are served; undefined when they aren't. */
   readonly metrics?: string | undefined;
+  /** Where health alone is served, if it was asked for. */
+  readonly healthAddress?: string | undefined;
   /** Drains: calls in flight finish, then everything is released. Idempotent. */
   stop(): Promise<void>;
   /** Cuts every call and releases everything. Idempotent. */
@@ -72,11 +75,15 @@ export async function startSidecar(
   const listeners: BoundListener[] = [];
   try {
     const watch = await observe(config, log, closers, () => health.isServing);
+    const { healthListen } = config;
+    const healthAddress =
+      healthListen && (await openHealthListener(healthListen, health, log, closers));
     for (const binding of config.bindings) {
       listeners.push(await bindListener(binding, config, log, health, watch));
     }
     const plugins = await serveState(config, log, signal, closers, health, listeners, watch);
-    return new RunningSidecar(config, health, listeners, plugins, closers, watch.address);
+    const others = { metrics: watch.address, healthAddress };
+    return new RunningSidecar(config, health, listeners, plugins, closers, others);
   } catch (error) {
     await release(health, listeners, closers, 0);
     throw error;
@@ -261,6 +268,7 @@ async function findPlugin(plugins: Plugins, name: string, config: ServeConfig): 
 class RunningSidecar implements Sidecar {
   readonly bindings: Sidecar["bindings"];
   readonly metrics: string | undefined;
+  readonly healthAddress: string | undefined;
   readonly #stop: (graceMs: number) => Promise<void>;
   readonly #graceMs: number;
 
@@ -270,9 +278,10 @@ class RunningSidecar implements Sidecar {
     listeners: readonly BoundListener[],
     plugins: readonly Plugin[],
     closers: Closers,
-    metrics: string | undefined,
+    { metrics, healthAddress }: Pick<Sidecar, "metrics" | "healthAddress">,
   ) {
     this.metrics = metrics;
+    this.healthAddress = healthAddress;
     this.bindings = listeners.map(({ listener, config: { plugin } }, index) => {
       const { id: pluginId, key } = plugins[index] ?? { id: "", key: plugin };
       return { plugin: key, pluginId, address: listener.address };

@@ -5,4 +5,4 @@ set -euo pipefail
 
 need_debian shellcheck
 cd "$CI_ROOT"
-shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/ci/*.sh test/clients/*/*.sh
+shellcheck --external-sources --source-path=SCRIPTDIR .ci/run scripts/ci/*.sh test/clients/*/*.sh deploy/*/*.sh

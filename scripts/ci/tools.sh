@@ -11,6 +11,9 @@ grpcurl_version=v1.9.4
 protoc_gen_go_version=v1.36.12
 protoc_gen_go_grpc_version=v1.6.2
 hadolint_version=2.15.1
+kube_score_version=v1.20.0
+compose_go_version=v2.16.2
+kubernetes_validate_version=1.37.0
 # What the Go tools and test/clients/go need.
 go_minor=25
 go_toolchain=go1.25.14

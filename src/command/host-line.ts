@@ -13,8 +13,15 @@ export interface ReadyBinding {
   readonly address: string;
 }
 
-/** Tells the host on stdout that every listener answers, and where metrics are, if they are. */
-export function printReady(bindings: readonly ReadyBinding[], metrics?: string): Promise<void> {
+/** What is open: the plugins' listeners, and where metrics, and health alone, are served, if they are. */
+export interface ReadyListeners {
+  readonly bindings: readonly ReadyBinding[];
+  readonly metrics?: string | undefined;
+  readonly healthAddress?: string | undefined;
+}
+
+/** Tells the host on stdout that every listener answers. */
+export function printReady({ bindings, metrics, healthAddress }: ReadyListeners): Promise<void> {
   return printLine({
     event: "ready",
     protocol,
@@ -22,7 +29,8 @@ export function printReady(bindings: readonly ReadyBinding[], metrics?: string):
     version,
     bindings: bindings.map(({ plugin, pluginId, address }) => ({ plugin, pluginId, address })),
     health: "grpc.health.v1",
-    ...(metrics !== undefined && { metrics }),
+    metrics,
+    healthAddress,
   });
 }
 

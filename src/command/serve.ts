@@ -75,9 +75,9 @@ class Run {
   }
 
   async #ready(sidecar: Sidecar): Promise<void> {
-    const { bindings, metrics } = sidecar;
-    await this.#tell(() => printReady(bindings, metrics));
-    this.#log.info({ bindings, metrics }, "ready");
+    const { bindings, metrics, healthAddress } = sidecar;
+    await this.#tell(() => printReady(sidecar));
+    this.#log.info({ bindings, metrics, healthAddress }, "ready");
     if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
   }
 

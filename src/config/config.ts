@@ -2,6 +2,7 @@ import type { LogLevel } from "../log.ts";
 import type { ListenAddress } from "../rpc/listen-address.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type { Permissions } from "../state/permissions.ts";
+import { parseAddress } from "./address.ts";
 import { readBindings } from "./bindings.ts";
 import { type ResolvedDatabase, readDatabase, redactDatabase } from "./database.ts";
 import { unknownVariables } from "./environment.ts";
@@ -20,6 +21,8 @@ export interface ServeConfig {
   readonly bindings: readonly BindingConfig[];
   /** The file with the bindings, read with {@link readConfigFile}; read again on SIGHUP. */
   readonly configFile?: string | undefined;
+  /** An address for health alone, which may be reached from other machines. */
+  readonly healthListen?: ListenAddress;
   /** True: listening where other machines can reach it is allowed. Descriptors, and names, are judged when bound. */
   readonly insecure: boolean;
   /** Most database connections of the process. */
@@ -96,6 +99,9 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     migrate: !values.noMigrate,
     bindings: bindings.config,
     configFile: values.config,
+    ...(values.healthListen === undefined
+      ? {}
+      : { healthListen: parseAddress("--health-listen", values.healthListen) }),
     insecure: values.insecure,
     poolSize: values.databaseConnections,
     databaseTimeoutMs: values.databaseTimeoutMs,

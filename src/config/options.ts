@@ -157,6 +157,14 @@ export const serveOptions = {
     flag: "--scope",
     about: "A scope that the listeners allow: one, or all of a kind. Repeat it for several.",
   }),
+  healthListen: text({
+    placeholder: "ADDR",
+    allowed: "HOST:PORT, [IPV6]:PORT, unix:/PATH or fd:N",
+    accepts: notEmpty,
+    flag: "--health-listen",
+    about:
+      "Where to serve health too (grpc.health.v1), and nothing else: no state can be had there, so it may be an address that other machines reach, like 0.0.0.0:50052, and needs no --insecure. For probes that can't reach --listen.",
+  }),
   insecure: toggle({
     flag: "--insecure",
     about:
@@ -338,7 +346,8 @@ export const healthOptions = {
     accepts: notEmpty,
     flag: "--service",
     env: "PLUGIN_STATE_HEALTH_SERVICE",
-    about: "The gRPC service to ask about.",
+    about:
+      "The gRPC service to ask about, or `liveness`, which is SERVING as long as the process answers, whatever the database does.",
     fallbackText: "the sidecar as a whole",
   }),
   timeoutMs: integer({

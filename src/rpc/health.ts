@@ -18,6 +18,13 @@ import { bytesMethod, decode, encode } from "./codec.ts";
 /** Open Watch calls, all servers together. Each holds an HTTP/2 stream for as long as it likes. */
 const maxWatches = 1_000;
 
+/**
+ * A name that is SERVING as long as the process answers, whatever the database does: what a
+ * supervisor asks that restarts the sidecar when there is no good answer. (A restart mends no
+ * database, and many sidecars would restart at once.)
+ */
+export const livenessService = "liveness";
+
 const definition = {
   check: bytesMethod(Health.method.check),
   watch: bytesMethod(Health.method.watch),
@@ -26,7 +33,8 @@ const definition = {
 
 /**
  * grpc.health.v1: whether this process can serve. All services share one status; the empty name
- * stands for the process. It begins as NOT_SERVING. One instance may be added to several servers.
+ * stands for the process. It begins as NOT_SERVING. {@link livenessService} is apart: always SERVING.
+ * One instance may be added to several servers.
  */
 export class HealthService {
   readonly #services: ReadonlySet<string>;
@@ -35,7 +43,7 @@ export class HealthService {
   #isShutDown = false;
 
   constructor(services: readonly string[]) {
-    this.#services = new Set(["", ...services]);
+    this.#services = new Set(["", livenessService, ...services]);
   }
 
   /** Whether it says SERVING now. */
@@ -47,7 +55,7 @@ export class HealthService {
   setServing(serving: boolean): void {
     if (this.#isShutDown) return;
     this.#status = serving ? ServingStatus.SERVING : ServingStatus.NOT_SERVING;
-    for (const watch of this.#watches) watch.update(this.#status);
+    for (const watch of this.#watches) watch.update(this.#statusOf(watch.service));
   }
 
   /**
@@ -80,13 +88,13 @@ export class HealthService {
     const { service } = decode(HealthCheckRequestSchema, request);
     // The name isn't repeated: it may be megabytes, and the message travels in a header.
     if (!this.#services.has(service)) throw failure(status.NOT_FOUND, "There's no such service.");
-    return encode(HealthCheckResponseSchema, { status: this.#status });
+    return encode(HealthCheckResponseSchema, { status: this.#statusOf(service) });
   }
 
   #list(request: Buffer): Buffer {
     decode(HealthListRequestSchema, request);
     const statuses = Object.fromEntries(
-      [...this.#services].map((service) => [service, { status: this.#status }]),
+      [...this.#services].map((service) => [service, { status: this.#statusOf(service) }]),
     );
     return encode(HealthListResponseSchema, { statuses });
   }
@@ -96,30 +104,39 @@ export class HealthService {
     if (this.#watches.size >= maxWatches) {
       throw failure(status.RESOURCE_EXHAUSTED, `There are ${maxWatches} open watches.`);
     }
-    const watch = new Watch(call, this.#services.has(service));
+    // A name that isn't known isn't kept: it may be megabytes.
+    const known = this.#services.has(service) ? service : undefined;
+    const watch = new Watch(call, known);
     this.#watches.add(watch);
     // grpc-js emits this at the end of every call, however it ended.
     call.once("cancelled", () => this.#watches.delete(watch));
-    watch.update(this.#status);
+    watch.update(this.#statusOf(known));
     if (this.#isShutDown) watch.end();
+  }
+
+  /** Of a known name, or `undefined` for one that isn't. */
+  #statusOf(service: string | undefined): ServingStatus {
+    if (service === undefined) return ServingStatus.SERVICE_UNKNOWN;
+    return service === livenessService ? ServingStatus.SERVING : this.#status;
   }
 }
 
 /** One Watch call. One status is on its way at a time; meanwhile only the latest is remembered. */
 class Watch {
+  /** The name it watches, or `undefined` if nobody knows it. */
+  readonly service: string | undefined;
   readonly #call: ServerWritableStream<Buffer, Buffer>;
-  readonly #isKnown: boolean;
   #sent: ServingStatus | undefined;
   #latest: ServingStatus | undefined;
   #isSending = false;
 
-  constructor(call: ServerWritableStream<Buffer, Buffer>, isKnown: boolean) {
+  constructor(call: ServerWritableStream<Buffer, Buffer>, service: string | undefined) {
     this.#call = call;
-    this.#isKnown = isKnown;
+    this.service = service;
   }
 
   update(current: ServingStatus): void {
-    this.#latest = this.#isKnown ? current : ServingStatus.SERVICE_UNKNOWN;
+    this.#latest = current;
     if (!this.#isSending) this.#send();
   }
 

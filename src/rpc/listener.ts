@@ -13,6 +13,8 @@ export interface ListenOptions {
   readonly credentials?: ServerCredentials;
   /** Refuse what other machines could reach, judged by the address that was really bound. */
   readonly loopbackOnly?: boolean;
+  /** Open connections at once; one above it takes the place of the oldest. No bound if absent. */
+  readonly maxConnections?: number;
   /** Told when the system fails to accept a connection (say, too many open files). */
   readonly onAcceptError?: (error: Error) => void;
   /** Told of each connection that opens (1) and that closes (-1). */
@@ -43,7 +45,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector, options.onConnection);
+  const listener = new SocketListener(injector, options);
   try {
     await listener.bind(address, options);
     attach(server, address, listener);
@@ -139,9 +141,11 @@ class SocketListener implements Listener {
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector, onConnection?: ListenOptions["onConnection"]) {
+  constructor(injector: ConnectionInjector, options: ListenOptions) {
+    const { onConnection, maxConnections = Number.POSITIVE_INFINITY } = options;
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
     this.#accepting.on("connection", (socket) => {
+      if (this.#sockets.size >= maxConnections) this.#destroyOldest();
       this.#sockets.add(socket);
       onConnection?.(1);
       socket.once("close", () => {
@@ -169,5 +173,13 @@ class SocketListener implements Listener {
 
   destroyConnections(): void {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** Refusing the newcomer instead would let idle connections keep everybody out. */
+  #destroyOldest(): void {
+    const [oldest] = this.#sockets;
+    if (oldest === undefined) return;
+    oldest.destroy();
+    this.#sockets.delete(oldest);
   }
 }

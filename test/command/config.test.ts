@@ -346,6 +346,7 @@ describe("bindings", () => {
   });
 
   test("an address that can't be parsed says what one looks like", () => {
+    expect(refusal({ healthListen: ["50051"] }).message).toContain('--health-listen: "50051"');
     const { message, exitCode } = refusal({ listen: ["50051"] });
 
     expect(message).toContain('--listen: "50051"');

@@ -8,7 +8,7 @@ import {
   HealthCheckResponse_ServingStatus as ServingStatus,
 } from "../../src/gen/health/v1/health_pb.ts";
 import { decode } from "../../src/rpc/codec.ts";
-import { HealthService } from "../../src/rpc/health.ts";
+import { HealthService, livenessService } from "../../src/rpc/health.ts";
 import { drain } from "../../src/rpc/listener.ts";
 import { dial, read, serverStream, start, unary } from "./peers.ts";
 
@@ -32,6 +32,15 @@ describe("Check", () => {
     expect(await unary(client, check, { service })).toMatchObject({ status: SERVING });
   });
 
+  test("says SERVING for liveness whatever the process can serve, and while it shuts down", async () => {
+    const { health, client } = await open();
+    const service = livenessService;
+    expect(await unary(client, check, { service })).toMatchObject({ status: SERVING });
+    health.shutdown();
+    expect(await unary(client, check, { service })).toMatchObject({ status: SERVING });
+    expect(await unary(client, check, {})).toMatchObject({ status: NOT_SERVING });
+  });
+
   test("answers NOT_FOUND for a service it doesn't know, however long the name", async () => {
     const { client } = await open();
     const call = unary(client, check, { service: "x".repeat(1 << 20) });
@@ -50,7 +59,7 @@ test("List names the process and every service", async () => {
   const { health, client } = await open();
   health.setServing(true);
   const { statuses } = await unary(client, list, {});
-  expect(Object.keys(statuses).sort()).toEqual(["", "example.v1.Example"]);
+  expect(Object.keys(statuses).sort()).toEqual(["", "example.v1.Example", "liveness"]);
   expect(statuses["example.v1.Example"]).toMatchObject({ status: SERVING });
 });
 

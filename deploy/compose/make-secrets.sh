@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Makes the secrets that compose.yaml mounts, in ./secrets beside this file, or in DIRECTORY; those there are stay.
+#   make-secrets.sh [DIRECTORY]
+set -euo pipefail
+directory=${1:-$(dirname "$0")/secrets}
+mkdir -p -m 0700 "$directory"
+
+# password NAME: 32 hexadecimal digits, which a URL needs no escapes for.
+password() {
+  [[ -s $directory/$1 ]] || od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$directory/$1"
+}
+
+# url NAME ROLE PASSWORD-NAME
+url() {
+  [[ -s $directory/$1 ]] ||
+    printf 'postgres://%s:%s@postgres:5432/plugin_state\n' "$2" "$(<"$directory/$3")" >"$directory/$1"
+}
+
+password postgres-password
+password owner-password
+password sidecar-password
+url owner-database-url plugin_state_owner owner-password
+url sidecar-database-url plugin_state sidecar-password
+chmod 0444 "$directory"/*

@@ -1,0 +1,58 @@
+import type { Closers } from "./closers.ts";
+import type { Log } from "./log.ts";
+import type { HealthService } from "./rpc/health.ts";
+import { formatAddress, type ListenAddress } from "./rpc/listen-address.ts";
+import { drain, ListenError, listen } from "./rpc/listener.ts";
+import { createGrpcServer } from "./rpc/server-options.ts";
+import { ExitCode, StartError } from "./start-error.ts";
+
+/** A request names a service; nothing else fits into it. */
+const maxRequestBytes = 4 * 1024;
+/**
+ * Anybody may connect here. Together they get half of the health service's 1,000 watches, so that
+ * they can't take them from the plugins' workers, and a few MB of memory.
+ */
+const maxConnections = 32;
+const maxConcurrentStreams = 16;
+
+/**
+ * Serves grpc.health.v1 and nothing else at an address that other machines may reach, as a
+ * kubelet's probes must: it tells whether the sidecar serves, and no plugin's state can be had
+ * there. Stays open until all else is released, so that a draining sidecar is seen to live.
+ * Returns the address with the port that was bound.
+ *
+ * @throws {StartError} when the address can't be bound.
+ */
+export async function openHealthListener(
+  address: ListenAddress,
+  health: HealthService,
+  log: Log,
+  closers: Closers,
+): Promise<string> {
+  const server = createGrpcServer({
+    maxReceiveBytes: maxRequestBytes,
+    maxSendBytes: -1,
+    maxConcurrentStreams,
+  });
+  health.addTo(server);
+  try {
+    const listener = await listen(server, address, {
+      maxConnections,
+      onAcceptError: (error) => log.error({ err: error }, "can't accept health connections"),
+    });
+    closers.add(() => drain(server, 0));
+    return listener.address;
+  } catch (error) {
+    throw error instanceof ListenError ? bindError(error, address) : error;
+  }
+}
+
+function bindError(error: ListenError, address: ListenAddress): StartError {
+  const { reason, message } = error;
+  return new StartError(reason.toUpperCase(), `--health-listen: ${message}`, {
+    exitCode: reason === "permission" ? ExitCode.noPermission : ExitCode.cannotBind,
+    retryable: reason === "address_in_use",
+    hint: `Something else may be at ${formatAddress(address)}: give another address, or port 0.`,
+    cause: error,
+  });
+}
