@@ -181,7 +181,12 @@ async function serveState(
     boundPlugin.bind(plugin, storeOf(pool, plugins, plugin, config));
     bound.push(plugin);
   }
-  monitor = new Monitor(pool, log, (up) => health.setServing(up));
+  monitor = new Monitor({
+    pool,
+    connection: database.connection,
+    log,
+    onChange: (serves) => health.setServing(serves),
+  });
   closers.add(() => monitor?.stop());
   await monitor.start();
   const pluginIds = bound.map(({ id }) => id);

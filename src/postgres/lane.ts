@@ -37,9 +37,12 @@ export type Remedy = "fail" | "one_by_one" | "conflict" | "again";
 export interface LaneWork<Call, Answer> {
   /**
    * Answers a batch, in its order. An answer that is undefined sends its call into the next batch; the
-   * first never is.
+   * first never is. With `makeRoom` it lets the next batch start before it has ended itself.
    */
-  readonly run: (calls: readonly Call[]) => Promise<readonly (Answer | undefined)[]>;
+  readonly run: (
+    calls: readonly Call[],
+    makeRoom: () => void,
+  ) => Promise<readonly (Answer | undefined)[]>;
   /** What a call adds to its batch. */
   readonly cost: (call: Call) => Cost;
   /** What a rejection of `run` means for the batch. */
@@ -188,11 +191,19 @@ export class Lane<Call, Answer> {
 
   /** Runs a batch. When it has ended, the next one starts before anything is made of its answers. */
   async #run(batch: readonly Waiting<Call, Answer>[]): Promise<readonly (Answer | undefined)[]> {
+    let hasRoom = false;
+    const makeRoom = () => {
+      if (!hasRoom) {
+        hasRoom = true;
+        this.#batches -= 1;
+        this.#startBatches();
+      }
+    };
     try {
-      return await this.#work.run(batch.map((waiting) => waiting.call));
+      const calls = batch.map((waiting) => waiting.call);
+      return await this.#work.run(calls, makeRoom);
     } finally {
-      this.#batches -= 1;
-      this.#startBatches();
+      makeRoom();
     }
   }
 

@@ -1,7 +1,8 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
-import { isConnectionLost, unavailable } from "./errors.ts";
-import type { Statement } from "./statements.ts";
+import { isConnectionLost, isCrowded, isDatabaseChanged, unavailable } from "./errors.ts";
+import { Sockets } from "./sockets.ts";
+import { prepareSession, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
@@ -20,6 +21,13 @@ export interface PoolOptions {
 const maxConnectMs = 5_000;
 /** Connections nobody needs are given back after this. */
 const idleMs = 30_000;
+/**
+ * When a connection has been silent for so long, the system asks whether the other end is still there;
+ * firewalls don't forget it meanwhile.
+ */
+const keepAliveMs = 15_000;
+/** A server that has no more connections isn't asked for another one before this. */
+const crowdedMs = 1_000;
 
 const oid = { bool: 16, int8: 20, int4: 23 };
 
@@ -48,6 +56,13 @@ const types: pg.CustomTypesConfig = {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
+  readonly #sockets = new Sockets();
+  /** When each connection was opened, in terms of {@link retire}. */
+  readonly #ages = new WeakMap<pg.PoolClient, number>();
+  #age = 0;
+  #isAway = false;
+  #crowdedUntil = 0;
+  #heardAt = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -60,16 +75,47 @@ export class Pool {
       idleTimeoutMillis: idleMs,
       query_timeout: options.timeoutMs,
       keepAlive: true,
+      keepAliveInitialDelayMillis: keepAliveMs,
+      stream: () => this.#sockets.make(),
+      onConnect: (client) => this.#prepare(client),
     });
     // A connection that breaks is an event of the pool while it is idle, and of its own while it is
     // in use. Without a listener either would end the process.
     this.#pool.on("error", (error) => this.#connectionFailed(error));
-    this.#pool.on("connect", (client) => client.on("error", ignore));
+    this.#pool.on("connect", (client) => {
+      client.on("error", ignore);
+      this.#ages.set(client, this.#age);
+    });
   }
 
   /** Connections open now. */
   get size(): number {
     return this.#pool.totalCount;
+  }
+
+  /** When the database last said anything, on the clock of `performance.now()`. */
+  get heardAt(): number {
+    return this.#heardAt;
+  }
+
+  /**
+   * Gives up every connection, and opens none until {@link resume}: statements under way are lost, others
+   * fail at once. For a database that is silent, whose connections would each be waited for.
+   */
+  giveUp(): void {
+    this.#isAway = true;
+    this.#sockets.shut();
+  }
+
+  /** Opens connections again. */
+  resume(): void {
+    this.#isAway = false;
+    this.#sockets.open();
+  }
+
+  /** Lets no statement use the connections there are: new ones may lead to another server. */
+  retire(): void {
+    this.#age += 1;
   }
 
   /**
@@ -84,11 +130,14 @@ export class Pool {
     try {
       // pg's own row type is any; each caller names the columns of its statement.
       const result = await client.query({ ...statement, values: [...values] });
+      this.#heardAt = performance.now();
       return result.rows as Row[];
     } catch (error) {
-      if (isConnectionLost(error)) {
+      if (isConnectionLost(error) || isDatabaseChanged(error)) {
         broken = error instanceof Error ? error : new Error("connection lost");
         this.#connectionFailed(error);
+      } else {
+        this.#heardAt = performance.now();
       }
       throw error;
     } finally {
@@ -102,11 +151,50 @@ export class Pool {
   }
 
   async #connect(): Promise<pg.PoolClient> {
+    for (;;) {
+      const client = await this.#checkOut();
+      if (this.#ages.get(client) === this.#age) {
+        return client;
+      }
+      client.release(true);
+    }
+  }
+
+  async #checkOut(): Promise<pg.PoolClient> {
+    for (;;) {
+      if (this.#isAway) {
+        throw unavailable(new Error("the database is away"));
+      }
+      this.#bound();
+      try {
+        return await this.#pool.connect();
+      } catch (error) {
+        if (!isCrowded(error) || this.#pool.totalCount === 0) {
+          this.#connectionFailed(error);
+          throw unavailable(error);
+        }
+        // There's no other connection for us, but we have some: they do for a while.
+        this.#crowdedUntil = performance.now() + crowdedMs;
+      }
+    }
+  }
+
+  #bound(): void {
+    const { connections } = this.#options;
+    const isCrowded = performance.now() < this.#crowdedUntil;
+    this.#pool.options.max = isCrowded ? Math.max(1, this.#pool.totalCount) : connections;
+  }
+
+  async #prepare(client: pg.ClientBase): Promise<void> {
     try {
-      return await this.#pool.connect();
+      await client.query(prepareSession.text);
+      this.#heardAt = performance.now();
     } catch (error) {
-      this.#connectionFailed(error);
-      throw unavailable(error);
+      if (isConnectionLost(error)) {
+        throw error;
+      }
+      // A database that is like PostgreSQL, but hasn't all of its settings.
+      this.#options.log.debug({ err: error }, "could not prepare the session");
     }
   }
 
