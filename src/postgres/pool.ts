@@ -2,7 +2,7 @@ import pg from "pg";
 import type { Log } from "../log.ts";
 import { isConnectionLost, isCrowded, isDatabaseChanged, unavailable } from "./errors.ts";
 import { Sockets } from "./sockets.ts";
-import { prepareSession, type Statement } from "./statements.ts";
+import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
@@ -185,7 +185,15 @@ export class Pool {
     this.#pool.options.max = isCrowded ? Math.max(1, this.#pool.totalCount) : connections;
   }
 
+  /**
+   * What a connection is for before anything else: a standby is refused, as it may not have yet what was
+   * acknowledged, or never get it.
+   */
   async #prepare(client: pg.ClientBase): Promise<void> {
+    const { rows } = await client.query<{ standby: boolean }>(checkStandby.text);
+    if (rows[0]?.standby !== false) {
+      throw new Error("the server is a standby");
+    }
     try {
       await client.query(prepareSession.text);
       this.#heardAt = performance.now();

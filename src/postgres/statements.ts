@@ -114,6 +114,12 @@ export const prepareSession: Statement = {
            set_config('tcp_user_timeout', '30s', false)`,
 };
 
+/** Whether the server is a standby. A primary doesn't become one while it has sessions. */
+export const checkStandby: Statement = {
+  name: "check_standby",
+  text: "select pg_is_in_recovery() as standby",
+};
+
 /** The statements that name the host's registry, which is in the schema of the state. */
 export function pluginStatements(stateSchema: string) {
   const plugins = `"${stateSchema}".plugins`;
