@@ -14,10 +14,10 @@ const hedgeMs = 400;
 /** A database from which nothing at all was heard for this long is taken for away. */
 const answerMs = 1_000;
 /**
- * How long to wait for one that is away, connection and all: mostly a second, so that questions that a
- * network swallowed don't hold up the next ones; but always one of them longer, for a slow network.
+ * How long to wait for one that is silent, connection and all: mostly less than two pauses, so that questions
+ * that a network swallowed don't hold up the next ones; but always one of them longer, for a slow network.
  */
-const quickMs = 1_000;
+const quickMs = 800;
 const patientMs = 10_000;
 /** Quick questions under way at once, beside a patient one. */
 const quickQuestions = 2;
@@ -95,10 +95,13 @@ export class Monitor {
 
   /**
    * Asks over the pool's connections, as every call does. A connection that broke or fell silent isn't
-   * the whole database: it is asked twice, and while it answers others it isn't away.
+   * the whole database: it is asked twice, and while it answers others it isn't away. Nor is one that
+   * is slow to answer, while anything comes from it: a connection takes four round trips.
    */
   async #check(): Promise<Finding> {
+    const { pool } = this.#options;
     const startedAt = performance.now();
+    const { bytesRead } = pool;
     const isOver = new AbortController();
     const first = this.#askPool();
     const second = this.#askPoolAgain(first, isOver.signal);
@@ -106,8 +109,9 @@ export class Monitor {
       return await Promise.race([Promise.any([first, second]), silence(isOver.signal)]);
     } catch (error) {
       const why = error instanceof AggregateError ? error.errors[0] : error;
-      const wasHeard = this.#options.pool.heardAt >= startedAt;
-      return wasHeard ? this.#last : { kind: "away", why, isSilent: why instanceof Silence };
+      const isSilent = why instanceof Silence;
+      const wasHeard = isSilent ? pool.bytesRead > bytesRead : pool.answeredAt >= startedAt;
+      return wasHeard ? this.#last : { kind: "away", why, isSilent };
     } finally {
       isOver.abort();
     }

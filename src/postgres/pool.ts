@@ -62,7 +62,7 @@ export class Pool {
   #age = 0;
   #isAway = false;
   #crowdedUntil = 0;
-  #heardAt = 0;
+  #answeredAt = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -93,9 +93,14 @@ export class Pool {
     return this.#pool.totalCount;
   }
 
-  /** When the database last said anything, on the clock of `performance.now()`. */
-  get heardAt(): number {
-    return this.#heardAt;
+  /** When a statement was last answered, on the clock of `performance.now()`. */
+  get answeredAt(): number {
+    return this.#answeredAt;
+  }
+
+  /** Bytes that the database has sent, of any kind, since this pool was made. */
+  get bytesRead(): number {
+    return this.#sockets.bytesRead;
   }
 
   /**
@@ -130,14 +135,14 @@ export class Pool {
     try {
       // pg's own row type is any; each caller names the columns of its statement.
       const result = await client.query({ ...statement, values: [...values] });
-      this.#heardAt = performance.now();
+      this.#answeredAt = performance.now();
       return result.rows as Row[];
     } catch (error) {
       if (isConnectionLost(error) || isDatabaseChanged(error)) {
         broken = error instanceof Error ? error : new Error("connection lost");
         this.#connectionFailed(error);
       } else {
-        this.#heardAt = performance.now();
+        this.#answeredAt = performance.now();
       }
       throw error;
     } finally {
@@ -196,7 +201,7 @@ export class Pool {
     }
     try {
       await client.query(prepareSession.text);
-      this.#heardAt = performance.now();
+      this.#answeredAt = performance.now();
     } catch (error) {
       if (isConnectionLost(error)) {
         throw error;

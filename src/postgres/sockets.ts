@@ -7,12 +7,25 @@ import { Socket } from "node:net";
 export class Sockets {
   readonly #open = new Set<Socket>();
   #isShut = false;
+  #bytesReadBefore = 0;
+
+  /** Bytes that came over all of them, also over those that are closed by now. */
+  get bytesRead(): number {
+    let bytes = this.#bytesReadBefore;
+    for (const socket of this.#open) {
+      bytes += socket.bytesRead;
+    }
+    return bytes;
+  }
 
   /** For pg, which connects it. */
   make(): Socket {
     const socket = new Socket();
     this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
+    socket.once("close", () => {
+      this.#open.delete(socket);
+      this.#bytesReadBefore += socket.bytesRead;
+    });
     if (this.#isShut) {
       // Not before pg has told it where to connect to: it waits for its end.
       process.nextTick(() => socket.destroy());

@@ -54,10 +54,14 @@ export class HealthWatch implements Disposable {
     return this.#changes.filter((change) => change.at >= at).map(({ status }) => status);
   }
 
-  /** Waits until it says so, and returns how many milliseconds after a moment it did: 0 if it had before. */
+  /**
+   * Waits until it says so, and returns how many milliseconds after a moment it first did: 0 if it had
+   * before.
+   */
   async says(status: Status, after: number): Promise<number> {
     await expect.poll(() => this.status, { timeout: 30_000, interval: 10 }).toBe(status);
-    return Math.max(0, (this.#changes.at(-1)?.at ?? 0) - after);
+    const first = this.#changes.find((change) => change.status === status && change.at >= after);
+    return first === undefined ? 0 : first.at - after;
   }
 
   [Symbol.dispose](): void {

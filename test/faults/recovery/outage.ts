@@ -4,7 +4,6 @@ import type { TestClient } from "../../support/client.ts";
 import type { FaultProxy } from "../../support/proxy.ts";
 import { type Attempted, type Load, Round } from "../round.ts";
 import type { HealthWatch } from "./health-watch.ts";
-import type { PostgresServer } from "./postgres-server.ts";
 
 /** How many rounds of each outage to go through. */
 export const rounds = Number(process.env["PLUGIN_STATE_FAULT_ROUNDS"] ?? 1);
@@ -18,7 +17,7 @@ export const timeout = 60_000 + rounds * 60_000;
 const promisedMs = 2_000;
 const limitMs = process.env["PLUGIN_STATE_RECOVERY_LIMIT"] === "promised" ? promisedMs : 8_000;
 
-const load: Load = { writers: 2, deadlineMs: 3_000, restMs: 10 };
+const load: Load = { writers: 2, deadlineMs: 2_000, restMs: 10 };
 /** How much later than its deadline a call may end: the client's own timers, on a busy machine. */
 const slackMs = 1_500;
 const poolSize = 3;
@@ -34,6 +33,8 @@ const allowedErrors = [
 
 /** What breaks, and how it comes back. */
 export interface Outage {
+  /** Before the load begins. */
+  readonly prepare?: () => Promise<void>;
   /** Resolves when it is broken. */
   readonly begin: () => Promise<void>;
   /** What is looked at while it is broken, after health has noticed. */
@@ -48,7 +49,8 @@ export interface Outage {
 export interface Scene {
   readonly sidecar: { readonly client: TestClient; readonly address: string };
   readonly health: HealthWatch;
-  readonly server: () => PostgresServer;
+  /** The sidecar's sessions in the database. */
+  readonly sessions: () => Promise<readonly unknown[]>;
   readonly proxy?: FaultProxy;
 }
 
@@ -60,11 +62,13 @@ export async function goThrough(
 ): Promise<void> {
   for (let n = 0; n < rounds; n++) {
     await scene.health.says("SERVING", 0);
+    const outageNow = typeof outage === "function" ? outage(n) : outage;
+    await outageNow.prepare?.();
     const round = new Round(`${name}-${n}`, () => scene.sidecar.client, load);
     let times: string;
     try {
       await round.begin();
-      times = await happen(scene, round, typeof outage === "function" ? outage(n) : outage);
+      times = await happen(scene, round, outageNow);
     } finally {
       await round.end();
     }
@@ -81,7 +85,7 @@ async function happen({ health }: Scene, round: Round, outage: Outage): Promise<
   const noticedMs = isNoticed ? await health.says("NOT_SERVING", beganAt) : 0;
   await meanwhile?.();
   // Calls come and fail; with those that wait for their deadline it takes longer.
-  await pause(500 + Math.random() * 1_500);
+  await pause(300 + Math.random() * 700);
   await outage.end();
   const endedAt = performance.now();
   const healthyMs = await health.says("SERVING", endedAt);
@@ -118,10 +122,10 @@ function expectRightErrors(attempts: readonly Attempted[]): void {
   expect([...kinds].filter((kind) => !allowedErrors.includes(kind))).toEqual([]);
 }
 
-async function expectNoLeak({ server, proxy }: Scene): Promise<void> {
+async function expectNoLeak({ sessions, proxy }: Scene): Promise<void> {
   const options = { timeout: 15_000, interval: 100 };
-  const backends = async () => (await server().sidecarBackends()).length;
-  await expect.poll(backends, options).toBeLessThanOrEqual(poolSize);
+  const open = async () => (await sessions()).length;
+  await expect.poll(open, options).toBeLessThanOrEqual(poolSize);
   if (proxy !== undefined) {
     await expect.poll(() => proxy.connections, options).toBeLessThanOrEqual(poolSize);
   }

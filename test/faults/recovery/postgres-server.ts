@@ -18,8 +18,8 @@ import { createDatabase, databaseUrl } from "../../support/database.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };
 const databaseName = "recovery";
-/** What the sidecar's connections are called. */
-export const applicationName = "plugin-state-sidecar";
+/** The role that a sidecar uses the database with: no superuser, nor the tables' owner. */
+export const sidecarRole = "sidecar";
 const answersWithinMs = 30_000;
 
 interface Place {
@@ -53,6 +53,11 @@ export class PostgresServer implements AsyncDisposable {
     await createDatabase(server.#maintenanceUrl, databaseName, "template0");
     await migrate({ connectionString: server.url }, "plugin_sidecar");
     await server.query(
+      `create role ${sidecarRole} login;
+       grant usage on schema plugin_sidecar to ${sidecarRole};
+       grant select, insert, update, delete on all tables in schema plugin_sidecar to ${sidecarRole}`,
+    );
+    await server.query(
       `insert into plugin_sidecar.plugins (plugin_key, package_name, version, manifest_json)
        values ('demo', 'demo', '1.0.0', '{"capabilities": []}')`,
     );
@@ -61,6 +66,11 @@ export class PostgresServer implements AsyncDisposable {
 
   get url(): string {
     return databaseUrl(this.#maintenanceUrl, databaseName);
+  }
+
+  /** The same as {@link sidecarRole}. */
+  get sidecarUrl(): string {
+    return this.url.replace(`${clusterUser}@`, `${sidecarRole}@`);
   }
 
   get #maintenanceUrl(): string {
@@ -161,12 +171,12 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
-  /** The backends that work for sidecars. */
-  async sidecarBackends(): Promise<{ pid: number; waits: boolean }[]> {
+  /** The sessions of sidecars, and whether each waits for a lock. */
+  async sidecarSessions(): Promise<{ pid: number; waits: boolean }[]> {
     return await this.query(
       `select pid, coalesce(wait_event_type = 'Lock', false) as waits
-         from pg_stat_activity where application_name = $1`,
-      [applicationName],
+         from pg_stat_activity where usename = $1`,
+      [sidecarRole],
       "postgres",
     );
   }
@@ -194,7 +204,6 @@ export class PostgresServer implements AsyncDisposable {
     const primary = `host=${this.#place.socketDir} port=5432 user=${clusterUser} application_name=standby`;
     const standby = new PostgresServer(place, {
       ...this.#settings,
-      synchronous_standby_names: "",
       primary_conninfo: primary,
     });
     await standby.start();

@@ -7,7 +7,7 @@ import { FaultProxy } from "../../support/proxy.ts";
 import { serve } from "../serve.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { goThrough, type Scene, timeout } from "./outage.ts";
-import { PostgresServer, signalIfThere } from "./postgres-server.ts";
+import { PostgresServer, sidecarRole, signalIfThere } from "./postgres-server.ts";
 import { use } from "./resources.ts";
 
 let server: PostgresServer;
@@ -17,9 +17,9 @@ let scene: Scene;
 beforeAll(async () => {
   server = use(await PostgresServer.create());
   proxy = use(await FaultProxy.before(server.url));
-  const sidecar = use(await serve(proxy.through(server.url)));
+  const sidecar = use(await serve(proxy.through(server.sidecarUrl)));
   const health = use(new HealthWatch(sidecar.address));
-  scene = { sidecar, health, proxy, server: () => server };
+  scene = { sidecar, health, proxy, sessions: () => server.sidecarSessions() };
 });
 
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
@@ -59,19 +59,24 @@ describe("service resumes by itself, and what was said is what was done, after",
   });
 
   test("one session froze, of which health needn't say anything", { timeout }, async () => {
-    let frozen: number | undefined;
+    let frozen: { pid: number } | undefined;
     await goThrough("frozen session", scene, {
       isNoticed: false,
       begin: async () => {
         // One that is idle, so that it holds nothing that others wait for.
-        const [session] = await server.query<{ pid: number }>(
-          `select pid from pg_stat_activity
-            where application_name = 'plugin-state-sidecar' and state = 'idle' order by random() limit 1`,
-        );
-        frozen = session?.pid;
-        signalIfThere(frozen ?? 0, "SIGSTOP");
+        await expect
+          .poll(async () => {
+            [frozen] = await server.query<{ pid: number }>(
+              `select pid from pg_stat_activity
+                where usename = $1 and state = 'idle' order by random() limit 1`,
+              [sidecarRole],
+            );
+            return frozen;
+          })
+          .toBeDefined();
+        signalIfThere(frozen!.pid, "SIGSTOP");
       },
-      end: async () => signalIfThere(frozen ?? 0, "SIGCONT"),
+      end: async () => signalIfThere(frozen!.pid, "SIGCONT"),
     });
   });
 
@@ -79,8 +84,8 @@ describe("service resumes by itself, and what was said is what was done, after",
     const terminate = () =>
       server.query(
         `select pg_terminate_backend(pid) from
-           (select pid from pg_stat_activity
-             where application_name = 'plugin-state-sidecar' order by random() limit 1) s`,
+           (select pid from pg_stat_activity where usename = $1 order by random() limit 1) s`,
+        [sidecarRole],
       );
     await goThrough("terminated sessions", scene, {
       isNoticed: false,
@@ -109,7 +114,6 @@ describe("while the database takes no writes, reads are answered and writes UNAV
     await goThrough("read-only server", scene, {
       begin: () => reload("alter system set default_transaction_read_only = on"),
       meanwhile: expectReadOnly,
-      // With transaction_read_only off only the session that mends it may write.
       end: () => reload("alter system reset default_transaction_read_only"),
     });
   });
@@ -130,55 +134,73 @@ describe("while the database takes no writes, reads are answered and writes UNAV
   });
 });
 
-describe("when the server has no connection left", () => {
-  let taken: pg.Client[] = [];
-  const take = async () => {
-    for (;;) {
-      const client = new pg.Client({ connectionString: server.url });
-      client.on("error", () => undefined);
-      try {
-        await client.connect();
-      } catch {
-        return;
-      }
-      taken.push(client);
-    }
-  };
-  const giveBack = async () => {
-    await Promise.all(taken.map((client) => client.end()));
-    taken = [];
-  };
+describe("when the server has no connection left for it", () => {
+  const limitTo = (connections: number) =>
+    server.query(`alter role ${sidecarRole} connection limit ${connections}`);
+  const terminate = (sessions: number) =>
+    server.query(
+      `select pg_terminate_backend(pid) from pg_stat_activity where usename = $1 limit $2`,
+      [sidecarRole, sessions],
+    );
 
-  test("the sidecar does with those it has", { timeout }, async () => {
-    await goThrough("few connections", scene, {
+  test("beside one it has, the sidecar does with that one", { timeout }, async () => {
+    await goThrough("one connection", scene, {
       isNoticed: false,
       begin: async () => {
-        await take();
-        const [one] = await server
-          .sidecarBackends()
-          .catch(() => [])
-          .then((sessions) => sessions);
-        expect(one).toBeUndefined();
-        // One session ends, and its place is taken before the sidecar can have it again.
-        const terminated = taken[0]!.query(
-          `select pg_terminate_backend(pid) from pg_stat_activity
-            where application_name = 'plugin-state-sidecar' limit 1`,
-        );
-        await terminated;
-        await take();
+        await limitTo(1);
+        await expect.poll(get).toBeDefined();
+        const sessions = await server.sidecarSessions();
+        await terminate(sessions.length - 1);
+        await pause(1_500);
       },
-      end: giveBack,
+      end: async () => void (await limitTo(-1)),
     });
   });
 
-  test("and the sidecar has none, it waits until there are some", { timeout }, async () => {
-    await goThrough("no connections", scene, {
+  test("by its role's limit, it waits until there are some again", { timeout }, async () => {
+    await goThrough("no connections for the role", scene, {
       begin: async () => {
-        await server
-          .query("alter role plugin_state nosuperuser", [], "postgres")
-          .catch(() => undefined);
+        await limitTo(0);
+        await terminate(100);
       },
-      end: giveBack,
+      meanwhile: expectUnavailable,
+      end: async () => void (await limitTo(-1)),
+    });
+  });
+
+  test("because others took them all, it waits until they give some back", {
+    timeout,
+  }, async () => {
+    let taken: pg.Client[] = [];
+    await goThrough("no connections at all", scene, {
+      begin: async () => {
+        await limitTo(0);
+        await terminate(100);
+        taken = await takeAll(server.url);
+        await taken[0]!.query(`alter role ${sidecarRole} connection limit -1`);
+      },
+      meanwhile: expectUnavailable,
+      end: async () => {
+        await Promise.all(taken.map((client) => client.end()));
+      },
     });
   });
 });
+
+/** Opens connections until there are none left, nor any that a refused client had for a moment. */
+async function takeAll(url: string): Promise<pg.Client[]> {
+  const taken: pg.Client[] = [];
+  for (let refusals = 0; refusals < 20; ) {
+    const client = new pg.Client({ connectionString: url });
+    client.on("error", () => undefined);
+    try {
+      await client.connect();
+      taken.push(client);
+      refusals = 0;
+    } catch {
+      refusals += 1;
+      await pause(20);
+    }
+  }
+  return taken;
+}
