@@ -19,6 +19,8 @@ const answerMs = 1_000;
  */
 const quickMs = 800;
 const patientMs = 10_000;
+/** How many questions in a row may go unanswered while something comes from the database. */
+const maxDoubts = 3;
 /** Quick questions under way at once, beside a patient one. */
 const quickQuestions = 2;
 
@@ -54,6 +56,7 @@ export class Monitor {
   readonly #options: MonitorOptions;
   readonly #stopped = new AbortController();
   #last: Finding = { kind: "away", why: undefined, isSilent: false };
+  #doubts = 0;
   #loop: Promise<void> | undefined;
   /** Ends the current pause between two questions. */
   #hurry: () => void = () => undefined;
@@ -106,12 +109,15 @@ export class Monitor {
     const first = this.#askPool();
     const second = this.#askPoolAgain(first, isOver.signal);
     try {
-      return await Promise.race([Promise.any([first, second]), silence(isOver.signal)]);
+      const finding = await Promise.race([Promise.any([first, second]), silence(isOver.signal)]);
+      this.#doubts = 0;
+      return finding;
     } catch (error) {
       const why = error instanceof AggregateError ? error.errors[0] : error;
       const isSilent = why instanceof Silence;
       const wasHeard = isSilent ? pool.bytesRead > bytesRead : pool.answeredAt >= startedAt;
-      return wasHeard ? this.#last : { kind: "away", why, isSilent };
+      this.#doubts += 1;
+      return wasHeard && this.#doubts <= maxDoubts ? this.#last : { kind: "away", why, isSilent };
     } finally {
       isOver.abort();
     }
