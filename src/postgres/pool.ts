@@ -28,6 +28,8 @@ const idleMs = 30_000;
 const keepAliveMs = 15_000;
 /** A server that has no more connections isn't asked for another one before this. */
 const crowdedMs = 1_000;
+/** How often a call asks the pool again because the server had no connection for it. */
+const crowdedAttempts = 3;
 
 const oid = { bool: 16, int8: 20, int4: 23 };
 
@@ -60,6 +62,8 @@ export class Pool {
   /** When each connection was opened, in terms of {@link retire}. */
   readonly #ages = new WeakMap<pg.PoolClient, number>();
   #age = 0;
+  /** Connections that are open, without those that only open. */
+  #opened = 0;
   #isAway = false;
   #crowdedUntil = 0;
   #answeredAt = 0;
@@ -85,6 +89,10 @@ export class Pool {
     this.#pool.on("connect", (client) => {
       client.on("error", ignore);
       this.#ages.set(client, this.#age);
+      this.#opened += 1;
+    });
+    this.#pool.on("remove", () => {
+      this.#opened -= 1;
     });
   }
 
@@ -166,7 +174,7 @@ export class Pool {
   }
 
   async #checkOut(): Promise<pg.PoolClient> {
-    for (;;) {
+    for (let attempt = 1; ; attempt++) {
       if (this.#isAway) {
         throw unavailable(new Error("the database is away"));
       }
@@ -174,7 +182,7 @@ export class Pool {
       try {
         return await this.#pool.connect();
       } catch (error) {
-        if (!isCrowded(error) || this.#pool.totalCount === 0) {
+        if (!isCrowded(error) || this.#opened === 0 || attempt === crowdedAttempts) {
           this.#connectionFailed(error);
           throw unavailable(error);
         }
@@ -184,10 +192,10 @@ export class Pool {
     }
   }
 
+  /** Keeps the pool from opening connections that the server hasn't got. */
   #bound(): void {
-    const { connections } = this.#options;
-    const isCrowded = performance.now() < this.#crowdedUntil;
-    this.#pool.options.max = isCrowded ? Math.max(1, this.#pool.totalCount) : connections;
+    const isCrowded = performance.now() < this.#crowdedUntil && this.#opened > 0;
+    this.#pool.options.max = isCrowded ? this.#opened : this.#options.connections;
   }
 
   /**

@@ -81,12 +81,16 @@ export async function goThrough(
 async function happen({ health }: Scene, round: Round, outage: Outage): Promise<string> {
   const { isNoticed = true, meanwhile } = outage;
   const beganAt = performance.now();
+  let isOver = false;
+  // Or the writers that repeat until they succeed would never end, if anything fails here.
+  await using _ = { [Symbol.asyncDispose]: async () => void (isOver || (await outage.end())) };
   await outage.begin();
   const noticedMs = isNoticed ? await health.says("NOT_SERVING", beganAt) : 0;
   await meanwhile?.();
   // Calls come and fail; with those that wait for their deadline it takes longer.
   await pause(300 + Math.random() * 700);
   await outage.end();
+  isOver = true;
   const endedAt = performance.now();
   const healthyMs = await health.says("SERVING", endedAt);
   await round.acknowledges(3);
