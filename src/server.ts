@@ -201,9 +201,14 @@ async function serveState(
     boundPlugin.bind(plugin, storeOf(pool, plugins, plugin, config, watch));
     bound.push(plugin);
   }
-  monitor = new Monitor(pool, log, (up) => {
-    watch.database?.serves(up);
-    health.setServing(up);
+  monitor = new Monitor({
+    pool,
+    connection: database.connection,
+    log,
+    onChange: (serves) => {
+      watch.database?.serves(serves);
+      health.setServing(serves);
+    },
   });
   closers.add(() => monitor?.stop());
   await monitor.start();

@@ -27,9 +27,11 @@ function testLane(work: Partial<LaneWork<TestCall, string>>, overrides: Partial<
   const { run, remedy = () => "fail" } = work;
   const lane = new Lane<TestCall, string>(
     {
-      run: async (calls) => {
+      run: async (calls, makeRoom) => {
         batches.push(calls.map(nameOf));
-        return run === undefined ? calls.map((call) => `${nameOf(call)}!`) : await run(calls);
+        return run === undefined
+          ? calls.map((call) => `${nameOf(call)}!`)
+          : await run(calls, makeRoom);
       },
       cost: (call) => ({ weight: 1, bytes: 1, ...(typeof call === "string" ? {} : call) }),
       remedy,

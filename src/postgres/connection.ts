@@ -3,12 +3,19 @@ import pg from "pg";
 /** Where a database is: what pg's clients take. */
 export type Connection = pg.ClientConfig;
 
+/** A connection that isn't open after this will hardly be: whoever waits for the database tries again. */
+const connectMs = 10_000;
+
 /** Opens one connection of its own, runs `work` on it, and closes it. */
 export async function withClient<T>(
   connection: Connection,
   work: (client: pg.Client) => Promise<T>,
 ): Promise<T> {
-  const client = new pg.Client({ application_name: "plugin-state-sidecar", ...connection });
+  const client = new pg.Client({
+    application_name: "plugin-state-sidecar",
+    connectionTimeoutMillis: connectMs,
+    ...connection,
+  });
   // A connection that breaks is also an event; without a listener it would end the process.
   client.on("error", () => undefined);
   await client.connect();

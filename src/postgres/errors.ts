@@ -32,8 +32,21 @@ const refusedValues: ReadonlySet<string> = new Set([
   "54001", // statement_too_complex: stack depth
 ]);
 
+/** The database isn't, or isn't any more, as this release made it: dropped, being restored, or newer. */
+const foreignStates: ReadonlySet<string> = new Set([
+  "0A000", // feature_not_supported: a prepared statement's result has other columns now
+  "26000", // invalid_sql_statement_name: a pooler between us and the database gave us another session
+  "3D000", // invalid_catalog_name: no such database
+  "3F000", // invalid_schema_name
+  "42501", // insufficient_privilege
+  "42703", // undefined_column
+  "42883", // undefined_function
+  "42P01", // undefined_table
+]);
+
 /** The server is there but doesn't serve us now. Classes are the first two characters. */
 const unavailableStates: ReadonlySet<string> = new Set([
+  ...foreignStates,
   "25006", // read_only_sql_transaction: a standby, or a primary that was made read-only
   "57014", // query_canceled
   "57P01", // admin_shutdown
@@ -47,6 +60,8 @@ const unavailableClasses: ReadonlySet<string> = new Set([
   "58", // system_error
 ]);
 
+const readOnly = "25006";
+const tooManyConnections = "53300";
 const foreignKeyViolation = "23503";
 const programLimitExceeded = "54000";
 
@@ -57,10 +72,27 @@ export function isConflict(error: unknown): boolean {
 
 /** Whether the connection is gone or in an unknown state, rather than just the statement refused. */
 export function isConnectionLost(error: unknown): boolean {
-  // A server that turned read-only was demoted: the next connection should find the new primary.
-  return (
-    !(error instanceof pg.DatabaseError) || error.severity !== "ERROR" || error.code === "25006"
-  );
+  return !(error instanceof pg.DatabaseError && error.severity === "ERROR");
+}
+
+/**
+ * Whether a statement was refused because the database isn't what it was: it was demoted, dropped or
+ * migrated. A connection of another time may find the right one.
+ */
+export function isDatabaseChanged(error: unknown): boolean {
+  const state = sqlState(error);
+  return state === readOnly || foreignStates.has(state);
+}
+
+/** Whether the server, or the role or the database on it, has no connection left for us. */
+export function isCrowded(error: unknown): boolean {
+  return sqlState(error) === tooManyConnections;
+}
+
+/** Whether a statement was given up because its answer took too long. */
+export function isTimeout(error: unknown): boolean {
+  // pg has neither a class nor a code for it.
+  return error instanceof Error && error.message === "Query read timeout";
 }
 
 /** Whether a statement that writes was sent and its answer didn't come. */
@@ -70,6 +102,9 @@ export function isOutcomeUnknown(error: unknown): boolean {
   }
   return !(error instanceof pg.DatabaseError && error.severity === "ERROR");
 }
+
+/** The connection broke with a read on its way: it can be sent again. */
+export class ReadLost extends DatabaseUnavailable {}
 
 /** Wraps the cause of a failed connection. */
 export function unavailable(cause: unknown): DatabaseUnavailable {
@@ -84,7 +119,10 @@ export function readError(error: unknown, plugin: string): unknown {
   if (sqlState(error) === programLimitExceeded) {
     return new TooLargeToRead(maxReadableValueBytes);
   }
-  return isConnectionLost(error) ? unavailable(error) : statementError(error, plugin);
+  if (!isConnectionLost(error)) {
+    return statementError(error, plugin);
+  }
+  return isTimeout(error) ? unavailable(error) : new ReadLost({ cause: error });
 }
 
 /** What a write means that the database refused. */

@@ -40,9 +40,12 @@ export type Remedy = "fail" | "one_by_one" | "conflict" | "again";
 export interface LaneWork<Call, Answer> {
   /**
    * Answers a batch, in its order. An answer that is undefined sends its call into the next batch; the
-   * first never is.
+   * first never is. With `makeRoom` it lets the next batch start before it has ended itself.
    */
-  readonly run: (calls: readonly Call[]) => Promise<readonly (Answer | undefined)[]>;
+  readonly run: (
+    calls: readonly Call[],
+    makeRoom: () => void,
+  ) => Promise<readonly (Answer | undefined)[]>;
   /** What a call adds to its batch. */
   readonly cost: (call: Call) => Cost;
   /** What a rejection of `run` means for the batch. */
@@ -210,18 +213,24 @@ export class Lane<Call, Answer> {
   async #run(batch: readonly Waiting<Call, Answer>[]): Promise<readonly (Answer | undefined)[]> {
     const { observer, tracer } = this.#limits;
     const calls = batch.map((waiting) => waiting.call);
+    let hasRoom = false;
+    const makeRoom = () => {
+      if (!hasRoom) {
+        hasRoom = true;
+        this.#batches -= 1;
+        this.#startBatches();
+      }
+    };
     observer?.sent(calls.length);
     try {
       return await (tracer === undefined
-        ? this.#work.run(calls)
+        ? this.#work.run(calls, makeRoom)
         : tracer.run(
             batch.map((waiting) => waiting.origin),
-            this.#work.run,
-            calls,
+            () => this.#work.run(calls, makeRoom),
           ));
     } finally {
-      this.#batches -= 1;
-      this.#startBatches();
+      makeRoom();
     }
   }
 

@@ -1,97 +1,222 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
+import { ask } from "./ask.ts";
+import type { Connection } from "./connection.ts";
 import type { Pool } from "./pool.ts";
 import { checkWritable } from "./statements.ts";
 
-/** How often a database that answers is asked. */
-const upIntervalMs = 1_000;
-/** How often a database that doesn't is asked, plus up to half as much again at random. */
-const downIntervalMs = 400;
-/** A database that hasn't answered after this is taken for away. */
+/** How often a database that serves is asked. With {@link answerMs} it makes less than 2 s. */
+const servesIntervalMs = 600;
+/** How often one that doesn't is asked, plus up to half as much again at random. */
+const failsIntervalMs = 400;
+/** A question that isn't answered after this is asked again, over another connection. */
+const hedgeMs = 400;
+/** A database from which nothing at all was heard for this long is taken for away. */
 const answerMs = 1_000;
+/**
+ * How long to wait for one that is silent, connection and all: mostly less than two pauses, so that questions
+ * that a network swallowed don't hold up the next ones; but always one of them longer, for a slow network.
+ */
+const quickMs = 800;
+const patientMs = 10_000;
+/** How many questions in a row may go unanswered while something comes from the database. */
+const maxDoubts = 3;
+/** Quick questions under way at once, beside a patient one. */
+const quickQuestions = 2;
 
-/** Asks the database again and again whether it serves, and tells when that changes. */
+/** What the monitor makes of the answers, or of there being none. */
+type Finding =
+  | { readonly kind: "serves" }
+  /** It answers, but it doesn't take writes, or hasn't our tables. */
+  | { readonly kind: "unfit"; readonly why: unknown }
+  /** It can't be reached. Silent: and doesn't even say so. */
+  | { readonly kind: "away"; readonly why: unknown; readonly isSilent: boolean };
+
+/** Nothing was heard of the database in time. */
+class Silence extends Error {}
+
+type CheckRow = { readonly writable: boolean; readonly migrated: boolean };
+
+/** What a monitor is given. */
+export interface MonitorOptions {
+  readonly pool: Pool;
+  /** The pool's, to ask over when the pool has given up. */
+  readonly connection: Connection;
+  readonly log: Log;
+  /** Called with true when the database serves, with false when it stops to. */
+  readonly onChange: (serves: boolean) => void;
+}
+
+/**
+ * Asks the database again and again whether it serves, and tells when that changes. It also tells the
+ * pool what to do with its connections: to give them up when the database has fallen silent, to use
+ * others when it isn't fit.
+ */
 export class Monitor {
-  readonly #pool: Pool;
-  readonly #log: Log;
-  readonly #onChange: (up: boolean) => void;
+  readonly #options: MonitorOptions;
   readonly #stopped = new AbortController();
-  #up = false;
+  #last: Finding = { kind: "away", why: undefined, isSilent: false };
+  #doubts = 0;
   #loop: Promise<void> | undefined;
   /** Ends the current pause between two questions. */
   #hurry: () => void = () => undefined;
 
-  /** @param onChange Called with true when the database serves, with false when it stops to. */
-  constructor(pool: Pool, log: Log, onChange: (up: boolean) => void) {
-    this.#pool = pool;
-    this.#log = log;
-    this.#onChange = onChange;
+  constructor(options: MonitorOptions) {
+    this.#options = options;
   }
 
   /** Asks for the first time, and goes on. */
   async start(): Promise<void> {
     this.#note(await this.#check());
-    this.#loop ??= this.#ask();
+    this.#loop ??= this.#watch();
   }
 
   /** Asks at once: somebody's connection failed. */
   suspect(): void {
-    if (this.#up) {
+    if (this.#last.kind === "serves") {
       this.#hurry();
     }
   }
 
   async stop(): Promise<void> {
     this.#stopped.abort();
+    this.#hurry();
     await this.#loop;
   }
 
-  async #ask(): Promise<void> {
-    while (!this.#stopped.signal.aborted) {
+  async #watch(): Promise<void> {
+    const { signal } = this.#stopped;
+    while (!signal.aborted) {
       await this.#pause();
-      const error = await this.#check();
-      if (!this.#stopped.signal.aborted) {
-        this.#note(error);
+      const isSilent = this.#last.kind === "away" && this.#last.isSilent;
+      const finding = isSilent ? await this.#seek() : await this.#check();
+      if (!signal.aborted) {
+        this.#note(finding);
       }
     }
   }
 
-  /** Undefined when the database takes writes, and the reason when not. */
-  async #check(): Promise<unknown> {
-    const late = new AbortController();
-    const answer = this.#pool.run<{ writable: boolean }>(checkWritable, []).then(
-      ([row]) => (row?.writable === true ? undefined : new Error("the database is read-only")),
-      (error: unknown) => error,
-    );
-    const timeout = sleep(answerMs, new Error(`no answer in ${answerMs} ms`), {
-      signal: late.signal,
-    }).catch(() => undefined);
+  /**
+   * Asks over the pool's connections, as every call does. A connection that broke or fell silent isn't
+   * the whole database: it is asked twice, and while it answers others it isn't away. Nor is one that
+   * is slow to answer, while anything comes from it: a connection takes four round trips.
+   */
+  async #check(): Promise<Finding> {
+    const { pool } = this.#options;
+    const startedAt = performance.now();
+    const { bytesRead } = pool;
+    const isOver = new AbortController();
+    const first = this.#askPool();
+    const second = this.#askPoolAgain(first, isOver.signal);
     try {
-      return await Promise.race([answer, timeout]);
+      const finding = await Promise.race([Promise.any([first, second]), silence(isOver.signal)]);
+      this.#doubts = 0;
+      return finding;
+    } catch (error) {
+      const why = error instanceof AggregateError ? error.errors[0] : error;
+      const isSilent = why instanceof Silence;
+      const wasHeard = isSilent ? pool.bytesRead > bytesRead : pool.answeredAt >= startedAt;
+      this.#doubts += 1;
+      return wasHeard && this.#doubts <= maxDoubts ? this.#last : { kind: "away", why, isSilent };
     } finally {
-      late.abort();
+      isOver.abort();
     }
   }
 
-  #note(error: unknown): void {
-    const up = error === undefined;
-    if (up === this.#up) {
+  async #askPool(): Promise<Finding> {
+    const rows = await this.#options.pool.run<CheckRow>(checkWritable, []);
+    return findingOf(rows[0]);
+  }
+
+  /** When the first question failed, or is late. */
+  async #askPoolAgain(first: Promise<Finding>, signal: AbortSignal): Promise<Finding> {
+    const failed = new Promise<void>((resolve) => first.catch(() => resolve()));
+    await Promise.race([failed, sleep(hedgeMs, undefined, { signal })]);
+    return await this.#askPool();
+  }
+
+  /** Asks until there is an answer, each time over a new connection to wherever the name leads by then. */
+  async #seek(): Promise<Finding> {
+    const isOver = new AbortController();
+    const { signal } = isOver;
+    const asked = { quick: 0, patient: 0 };
+    let finding: Finding | undefined;
+    const start = (kind: keyof typeof asked, withinMs: number) => {
+      asked[kind] += 1;
+      ask<CheckRow>(this.#options.connection, checkWritable, { withinMs, signal })
+        .then((row) => {
+          finding ??= findingOf(row);
+          this.#hurry();
+        })
+        .catch((error: unknown) => this.#options.log.debug({ err: error }, "still away"))
+        .finally(() => {
+          asked[kind] -= 1;
+        });
+    };
+    while (finding === undefined && !this.#stopped.signal.aborted) {
+      if (asked.patient === 0) {
+        start("patient", patientMs);
+      } else if (asked.quick < quickQuestions) {
+        start("quick", quickMs);
+      }
+      await this.#pause();
+    }
+    isOver.abort();
+    return finding ?? this.#last;
+  }
+
+  #note(finding: Finding): void {
+    const { pool, log, onChange } = this.#options;
+    const { kind: before } = this.#last;
+    const { kind } = finding;
+    this.#last = finding;
+    if (finding.kind === "away" && finding.isSilent) {
+      pool.giveUp();
+    } else {
+      pool.resume();
+      if (kind === "unfit" || before !== kind) {
+        pool.retire();
+      }
+    }
+    if (kind === before) {
       return;
     }
-    this.#up = up;
-    if (up) {
-      this.#log.info("the database serves");
+    if (finding.kind === "serves") {
+      log.info("the database serves");
+      onChange(true);
     } else {
-      this.#log.warn({ err: error }, "the database doesn't serve");
+      log.warn({ err: finding.why }, "the database doesn't serve");
+      onChange(false);
     }
-    this.#onChange(up);
   }
 
   async #pause(): Promise<void> {
-    const ms = this.#up ? upIntervalMs : downIntervalMs * (1 + Math.random() / 2);
+    const isServing = this.#last.kind === "serves";
+    const ms = isServing ? servesIntervalMs : failsIntervalMs * (1 + Math.random() / 2);
     const hurry = new AbortController();
     this.#hurry = () => hurry.abort();
-    const signal = AbortSignal.any([this.#stopped.signal, hurry.signal]);
-    await sleep(ms, undefined, { signal }).catch(() => undefined);
+    if (this.#stopped.signal.aborted) {
+      return;
+    }
+    await sleep(ms, undefined, { signal: hurry.signal }).catch(() => undefined);
   }
+}
+
+function findingOf(row: CheckRow | undefined): Finding {
+  if (row?.migrated !== true) {
+    return { kind: "unfit", why: new Error("the database hasn't the sidecar's tables") };
+  }
+  if (!row.writable) {
+    return { kind: "unfit", why: new Error("the database is read-only") };
+  }
+  return { kind: "serves" };
+}
+
+/** Rejects after a time without an answer. */
+async function silence(signal: AbortSignal): Promise<never> {
+  await sleep(answerMs, undefined, { signal });
+  // A process that was held up finds its timers before its answers: these come now.
+  await nextTurn();
+  await nextTurn();
+  throw new Silence(`no answer in ${answerMs} ms`);
 }

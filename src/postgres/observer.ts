@@ -36,9 +36,5 @@ export interface LaneTracer {
   /** What the call that is being made belongs to. */
   origin(): unknown;
   /** Runs a batch on behalf of its calls' origins. */
-  run<Call, Answer>(
-    origins: readonly unknown[],
-    work: (calls: readonly Call[]) => Promise<Answer>,
-    calls: readonly Call[],
-  ): Promise<Answer>;
+  run<Answer>(origins: readonly unknown[], work: () => Promise<Answer>): Promise<Answer>;
 }

@@ -1,8 +1,9 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
-import { isConnectionLost, sqlState, unavailable } from "./errors.ts";
+import { isConnectionLost, isCrowded, isDatabaseChanged, sqlState, unavailable } from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
-import type { Statement } from "./statements.ts";
+import { Sockets } from "./sockets.ts";
+import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
@@ -23,6 +24,15 @@ export interface PoolOptions {
 const maxConnectMs = 5_000;
 /** Connections nobody needs are given back after this. */
 const idleMs = 30_000;
+/**
+ * When a connection has been silent for so long, the system asks whether the other end is still there;
+ * firewalls don't forget it meanwhile.
+ */
+const keepAliveMs = 15_000;
+/** A server that has no more connections isn't asked for another one before this. */
+const crowdedMs = 1_000;
+/** How often a call asks the pool again because the server had no connection for it. */
+const crowdedAttempts = 3;
 
 const oid = { bool: 16, int8: 20, int4: 23 };
 
@@ -51,6 +61,15 @@ const types: pg.CustomTypesConfig = {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
+  readonly #sockets = new Sockets();
+  /** When each connection was opened, in terms of {@link retire}. */
+  readonly #ages = new WeakMap<pg.PoolClient, number>();
+  #age = 0;
+  /** Connections that are open, without those that only open. */
+  #opened = 0;
+  #isAway = false;
+  #crowdedUntil = 0;
+  #answeredAt = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -63,11 +82,21 @@ export class Pool {
       idleTimeoutMillis: idleMs,
       query_timeout: options.timeoutMs,
       keepAlive: true,
+      keepAliveInitialDelayMillis: keepAliveMs,
+      stream: () => this.#sockets.make(),
+      onConnect: (client) => this.#prepare(client),
     });
     // A connection that breaks is an event of the pool while it is idle, and of its own while it is
     // in use. Without a listener either would end the process.
     this.#pool.on("error", (error) => this.#connectionFailed(error));
-    this.#pool.on("connect", (client) => client.on("error", ignore));
+    this.#pool.on("connect", (client) => {
+      client.on("error", ignore);
+      this.#ages.set(client, this.#age);
+      this.#opened += 1;
+    });
+    this.#pool.on("remove", () => {
+      this.#opened -= 1;
+    });
   }
 
   /** Connections open now. */
@@ -85,6 +114,36 @@ export class Pool {
     return this.#pool.waitingCount;
   }
 
+  /** When a statement was last answered, on the clock of `performance.now()`. */
+  get answeredAt(): number {
+    return this.#answeredAt;
+  }
+
+  /** Bytes that the database has sent, of any kind, since this pool was made. */
+  get bytesRead(): number {
+    return this.#sockets.bytesRead;
+  }
+
+  /**
+   * Gives up every connection, and opens none until {@link resume}: statements under way are lost, others
+   * fail at once. For a database that is silent, whose connections would each be waited for.
+   */
+  giveUp(): void {
+    this.#isAway = true;
+    this.#sockets.shut();
+  }
+
+  /** Opens connections again. */
+  resume(): void {
+    this.#isAway = false;
+    this.#sockets.open();
+  }
+
+  /** Lets no statement use the connections there are: new ones may lead to another server. */
+  retire(): void {
+    this.#age += 1;
+  }
+
   /**
    * Runs one statement.
    *
@@ -100,12 +159,15 @@ export class Pool {
       // pg's own row type is any; each caller names the columns of its statement.
       const result = await client.query({ ...statement, values: [...values] });
       watched?.ended();
+      this.#answeredAt = performance.now();
       return result.rows as Row[];
     } catch (error) {
       watched?.failed(sqlState(error));
-      if (isConnectionLost(error)) {
+      if (isConnectionLost(error) || isDatabaseChanged(error)) {
         broken = error instanceof Error ? error : new Error("connection lost");
         this.#connectionFailed(error);
+      } else {
+        this.#answeredAt = performance.now();
       }
       throw error;
     } finally {
@@ -119,11 +181,58 @@ export class Pool {
   }
 
   async #connect(): Promise<pg.PoolClient> {
+    for (;;) {
+      const client = await this.#checkOut();
+      if (this.#ages.get(client) === this.#age) {
+        return client;
+      }
+      client.release(true);
+    }
+  }
+
+  async #checkOut(): Promise<pg.PoolClient> {
+    for (let attempt = 1; ; attempt++) {
+      if (this.#isAway) {
+        throw unavailable(new Error("the database is away"));
+      }
+      this.#bound();
+      try {
+        return await this.#pool.connect();
+      } catch (error) {
+        if (!isCrowded(error) || this.#opened === 0 || attempt === crowdedAttempts) {
+          this.#connectionFailed(error);
+          throw unavailable(error);
+        }
+        // There's no other connection for us, but we have some: they do for a while.
+        this.#crowdedUntil = performance.now() + crowdedMs;
+      }
+    }
+  }
+
+  /** Keeps the pool from opening connections that the server hasn't got. */
+  #bound(): void {
+    const isCrowded = performance.now() < this.#crowdedUntil && this.#opened > 0;
+    this.#pool.options.max = isCrowded ? this.#opened : this.#options.connections;
+  }
+
+  /**
+   * What a connection is for before anything else: a standby is refused, as it may not have yet what was
+   * acknowledged, or never get it.
+   */
+  async #prepare(client: pg.ClientBase): Promise<void> {
+    const { rows } = await client.query<{ standby: boolean }>(checkStandby.text);
+    if (rows[0]?.standby !== false) {
+      throw new Error("the server is a standby");
+    }
     try {
-      return await this.#pool.connect();
+      await client.query(prepareSession.text);
+      this.#answeredAt = performance.now();
     } catch (error) {
-      this.#connectionFailed(error);
-      throw unavailable(error);
+      if (isConnectionLost(error)) {
+        throw error;
+      }
+      // A database that is like PostgreSQL, but hasn't all of its settings.
+      this.#options.log.debug({ err: error }, "could not prepare the session");
     }
   }
 

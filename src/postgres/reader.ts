@@ -3,7 +3,8 @@ import type { Entry, EntryName, Revision } from "../state/entry.ts";
 import { StateError, TooLargeToRead } from "../state/errors.ts";
 import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
-import { Lane, type LaneLimits } from "./lane.ts";
+import { ReadLost } from "./errors.ts";
+import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
 import { nameColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { readEntries, readLargeEntries } from "./statements.ts";
@@ -100,7 +101,10 @@ export class Reader {
 const pluginRevision = 5;
 const oneCall = { weight: 1, bytes: 0 };
 
-function remedy(error: unknown): "one_by_one" | "fail" {
+function remedy(error: unknown): Remedy {
+  if (error instanceof ReadLost) {
+    return "again";
+  }
   return error instanceof StateError && error.isOneCallsFault ? "one_by_one" : "fail";
 }
 

@@ -86,10 +86,38 @@ export const sweepAnswers: Statement = {
   text: "select removed, more from plugin_sidecar.sweep_answers($1)",
 };
 
-/** Whether the database takes writes: not on a standby, nor when it was made read-only. */
+/**
+ * Whether the database takes writes: not on a standby, nor when it was made read-only; and whether
+ * it has our tables: one that is being restored may not have them yet.
+ */
 export const checkWritable: Statement = {
   name: "check_writable",
-  text: "select not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable",
+  text: `
+    select not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable,
+           to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated`,
+};
+
+/**
+ * What a session is told when its connection opens, so that one whose client vanished doesn't go on
+ * waiting in the database, perhaps with locks. One that waits for a lock, or is at work, looks every
+ * 2 s whether its client is still there; and a network that swallows everything is noticed in 30 s rather
+ * than in hours. None of it changes what a statement does, so behind a pooler, which shares
+ * sessions, it harms nobody. Other time-outs would.
+ */
+export const prepareSession: Statement = {
+  name: "prepare_session",
+  text: `
+    select set_config('client_connection_check_interval', '2s', false),
+           set_config('tcp_keepalives_idle', '15', false),
+           set_config('tcp_keepalives_interval', '5', false),
+           set_config('tcp_keepalives_count', '3', false),
+           set_config('tcp_user_timeout', '30s', false)`,
+};
+
+/** Whether the server is a standby. A primary doesn't become one while it has sessions. */
+export const checkStandby: Statement = {
+  name: "check_standby",
+  text: "select pg_is_in_recovery() as standby",
 };
 
 /** The statements that name the host's registry, which is in the schema of the state. */

@@ -10,6 +10,7 @@ import type {
   WriteOutcome,
 } from "../state/requests.ts";
 import type { At, Store } from "../state/store.ts";
+import { ReadLost } from "./errors.ts";
 import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
 import { PluginDatabase } from "./plugin-database.ts";
 import type { Pool } from "./pool.ts";
@@ -132,7 +133,7 @@ const oneCall = { weight: 1, bytes: 0 };
 const scanWork: LaneWork<() => Promise<unknown>, { readonly result: unknown }> = {
   run: (scans) => Promise.all(scans.map(async (scan) => ({ result: await scan() }))),
   cost: () => oneCall,
-  remedy: () => "fail",
+  remedy: (error) => (error instanceof ReadLost ? "again" : "fail"),
 };
 
 function entryOf(name: EntryName, row: EntryRow): Entry {

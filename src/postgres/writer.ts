@@ -4,8 +4,8 @@ import { DatabaseUnavailable, OutcomeUnknown, StateError } from "../state/errors
 import type { StateBounds } from "../state/limits.ts";
 import type { Write, WriteOutcome } from "../state/requests.ts";
 import { pause } from "./backoff.ts";
-import { isConflict, isOutcomeUnknown, writeError } from "./errors.ts";
-import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
+import { isConflict, isOutcomeUnknown, isTimeout, writeError } from "./errors.ts";
+import { Lane, type LaneLimits, type LaneWork, type Remedy } from "./lane.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { settleBatch, writeEntries } from "./statements.ts";
 import { type AnswerRow, batchOutcomes } from "./write-answers.ts";
@@ -31,6 +31,9 @@ interface Series {
 /** The connection broke, and the batch wasn't done, nor will it be. */
 class BatchLost extends DatabaseUnavailable {}
 
+/** The batch took too long, was given up, and will never be done. */
+class BatchLate extends DatabaseUnavailable {}
+
 /** Writes the entries of one plugin, a batch of concurrent calls in one statement. */
 export class Writer {
   readonly #database: PluginDatabase;
@@ -41,8 +44,8 @@ export class Writer {
   constructor(database: PluginDatabase, options: WriterOptions) {
     this.#database = database;
     this.#options = options;
-    const work = { run: (writes: readonly Write[]) => this.#apply(writes), cost, remedy };
-    this.#lane = new Lane(work, options.limits);
+    const run: Run = (writes, makeRoom) => this.#apply(writes, makeRoom);
+    this.#lane = new Lane({ run, cost, remedy }, options.limits);
   }
 
   /** See {@link Store.write}. */
@@ -55,22 +58,31 @@ export class Writer {
     }
   }
 
-  async #apply(writes: readonly Write[]): Promise<(WriteOutcome | undefined)[]> {
+  async #apply(
+    writes: readonly Write[],
+    makeRoom: () => void,
+  ): Promise<(WriteOutcome | undefined)[]> {
     const series = this.#idle.pop() ?? { id: randomUUID(), batch: 0n };
     series.batch += 1n;
     try {
-      return batchOutcomes(writes, await this.#send(writes, series));
+      return batchOutcomes(writes, await this.#send(writes, series, makeRoom));
     } finally {
       this.#idle.push(series);
     }
   }
 
-  async #send(writes: readonly Write[], { id, batch }: Series): Promise<AnswerRow[]> {
+  async #send(
+    writes: readonly Write[],
+    { id, batch }: Series,
+    makeRoom: () => void,
+  ): Promise<AnswerRow[]> {
     const parameters = batchParameters(writes, this.#options.bounds);
     try {
       return await this.#database.rows<AnswerRow>(writeEntries, [id, batch, ...parameters]);
     } catch (error) {
       if (isOutcomeUnknown(error)) {
+        // Those that wait weren't sent yet: they needn't share the doubt, nor wait for its end.
+        makeRoom();
         return await this.#settle(id, batch, error);
       }
       throw isConflict(error) ? error : writeError(error, this.#database.pluginId);
@@ -78,9 +90,9 @@ export class Writer {
   }
 
   /**
-   * Finds out what became of a batch: the answer that was lost, or {@link BatchLost}. Whether it was
-   * done is decided by this question, if by nothing else: a batch that is still on its way finds that
-   * it was given up.
+   * Finds out what became of a batch: the answer that was lost, or {@link BatchLost}, or
+   * {@link BatchLate}. Whether it was done is decided by this question, if by nothing else: a batch
+   * that is still on its way finds that it was given up.
    */
   async #settle(id: string, batch: bigint, cause: unknown): Promise<AnswerRow[]> {
     const endsAt = performance.now() + this.#options.settleMs;
@@ -90,9 +102,9 @@ export class Writer {
         if (rows[0]?.outcomes) {
           return rows;
         }
-        throw new BatchLost({ cause });
+        throw isTimeout(cause) ? new BatchLate({ cause }) : new BatchLost({ cause });
       } catch (error) {
-        if (error instanceof BatchLost) {
+        if (error instanceof BatchLost || error instanceof BatchLate) {
           throw error;
         }
         if (performance.now() >= endsAt) {
@@ -103,6 +115,8 @@ export class Writer {
     }
   }
 }
+
+type Run = LaneWork<Write, WriteOutcome>["run"];
 
 function cost(write: Write) {
   return { weight: partCount(write), bytes: sizeOf(write) };

@@ -31,8 +31,8 @@ export function laneTracer({
 
   return {
     origin: () => context.active(),
-    run: (origins, work, calls) =>
+    run: (origins, work) =>
       // Each is what `origin` returned.
-      context.with(contextOf(origins as readonly Context[]), work, undefined, calls),
+      context.with(contextOf(origins as readonly Context[]), work),
   };
 }

@@ -21,8 +21,6 @@ import type { TestClient } from "../support/client.ts";
 /** How many rounds of faults to go through. */
 export const rounds = Number(process.env["PLUGIN_STATE_FAULT_ROUNDS"] ?? 2);
 
-const writersOfAKind = 3;
-const deadlineMs = 8_000;
 const resumesWithinMs = 30_000;
 const pauseAfterFailureMs = 50;
 const namesInABatch = 128;
@@ -32,9 +30,31 @@ type Fate = Outcome["kind"];
 type Kind = (attempt: Attempt, key: string) => Promise<Outcome>;
 type Attempt = (request: ServiceRequest) => Promise<Outcome>;
 
+/** How much a round's writers do. */
+export interface Load {
+  /** Writers of each kind. */
+  readonly writers: number;
+  readonly deadlineMs: number;
+  /** Between two writes of a writer. */
+  readonly restMs: number;
+}
+
+/** A call as its writer saw it. */
+export interface Attempted {
+  readonly request: ServiceRequest;
+  readonly outcome: Outcome;
+  readonly tookMs: number;
+  /** When it ended, on the clock of `performance.now()`. */
+  readonly endedAt: number;
+}
+
+const fullLoad: Load = { writers: 3, deadlineMs: 8_000, restMs: 0 };
+
 /** Clients that write while something breaks, and what they were told. */
 export class Round {
   readonly #client: () => TestClient;
+  readonly #load: Load;
+  readonly #attempts: Attempted[] = [];
   readonly #recorder = new Recorder();
   readonly #place = "run";
   readonly #prefix: string;
@@ -47,9 +67,15 @@ export class Round {
    * @param name Of the round: its entries are its own.
    * @param client The client to use now; another one when the sidecar was started anew.
    */
-  constructor(name: string, client: () => TestClient) {
+  constructor(name: string, client: () => TestClient, load = fullLoad) {
     this.#prefix = name;
+    this.#load = load;
     this.#client = client;
+  }
+
+  /** Every call of its writers that has ended, as it ended. */
+  get attempts(): readonly Attempted[] {
+    return this.#attempts;
   }
 
   async begin(): Promise<void> {
@@ -60,11 +86,12 @@ export class Round {
       this.#countingOnce,
       this.#counting,
       this.#pairing,
+      this.#making,
+      this.#reading,
     ];
+    const { writers } = this.#load;
     this.#writers = kinds.flatMap((kind, index) =>
-      Array.from({ length: writersOfAKind }, (_, row) =>
-        this.#write(index * writersOfAKind + row, kind),
-      ),
+      Array.from({ length: writers }, (_, row) => this.#write(index * writers + row, kind)),
     );
     await this.acknowledges(10);
   }
@@ -101,14 +128,21 @@ export class Round {
   }
 
   async #write(row: number, kind: Kind): Promise<void> {
-    const attempt: Attempt = (request) =>
-      this.#recorder.record(`writer-${row}`, request, () =>
+    const { deadlineMs, restMs } = this.#load;
+    const attempt: Attempt = async (request) => {
+      const startedAt = performance.now();
+      const outcome = await this.#recorder.record(`writer-${row}`, request, () =>
         perform(this.#client(), request, { deadlineMs }),
       );
+      const endedAt = performance.now();
+      this.#attempts.push({ request, outcome, tookMs: endedAt - startedAt, endedAt });
+      return outcome;
+    };
     for (let n = 0; !this.#isOver; n++) {
       const outcome = await kind.call(this, attempt, `${row}-${n}`);
       if (outcome.kind === "ok") {
         this.#acknowledged[row] = (this.#acknowledged[row] ?? 0) + 1;
+        if (restMs > 0) await pause(restMs);
       } else {
         await pause(pauseAfterFailureMs);
       }
@@ -118,6 +152,16 @@ export class Round {
   /** A value of its own on a key of its own. */
   #setting(attempt: Attempt, key: string): Promise<Outcome> {
     return attempt({ do: "set", name: this.#name(key), value: `value of ${key}` });
+  }
+
+  /** An entry that mustn't be there: a write that was done twice would be refused. */
+  #making(attempt: Attempt, key: string): Promise<Outcome> {
+    const name = this.#name(key);
+    return attempt({ do: "set", name, value: `made ${key}`, condition: { kind: "absent" } });
+  }
+
+  #reading(attempt: Attempt): Promise<Outcome> {
+    return attempt({ do: "get", name: this.#name("counted once") });
   }
 
   /** Two entries in one transaction. */
@@ -174,7 +218,7 @@ export class Round {
     const endsAt = performance.now() + resumesWithinMs;
     for (;;) {
       const outcome = await this.#recorder.record("reader", request, () =>
-        perform(this.#client(), request, { deadlineMs }),
+        perform(this.#client(), request, { deadlineMs: this.#load.deadlineMs }),
       );
       if (outcome.kind === "ok" && outcome.reply.do === "batchGet") {
         return outcome.reply;

@@ -6,6 +6,7 @@ import { TestClient } from "../support/client.ts";
 /** The real command in a process of its own, ready, with a client. */
 export interface Served extends AsyncDisposable {
   readonly client: TestClient;
+  readonly address: string;
   /** kill -9; returns when the process is gone. */
   kill(): Promise<void>;
 }
@@ -17,7 +18,8 @@ export async function serve(databaseUrl: string, ...flags: string[]): Promise<Se
     stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, DATABASE_URL: databaseUrl },
   });
-  const client = new TestClient(await addressOf(child));
+  const address = await addressOf(child);
+  const client = new TestClient(address);
   const kill = async () => {
     if (child.exitCode === null && child.signalCode === null) {
       child.kill("SIGKILL");
@@ -26,6 +28,7 @@ export async function serve(databaseUrl: string, ...flags: string[]): Promise<Se
   };
   return {
     client,
+    address,
     kill,
     [Symbol.asyncDispose]: async () => {
       client[Symbol.dispose]();

@@ -9,29 +9,49 @@ interface Fault {
   readonly happen: () => void;
 }
 
+/** What of a connection is lost. */
+interface Silence {
+  readonly requests: boolean;
+  readonly replies: boolean;
+}
+
+interface Delay {
+  readonly latencyMs: number;
+  readonly jitterMs: number;
+}
+
+function socketOf(databaseUrl: string): string {
+  const url = new URL(databaseUrl);
+  return `${url.searchParams.get("host")}/.s.PGSQL.${url.port}`;
+}
+
 /** A TCP proxy in front of a database, through which a network can fail. */
 export class FaultProxy implements AsyncDisposable {
   readonly #server: Server;
-  readonly #target: string;
+  #target: string;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
   readonly #statements: string[] = [];
-  #isSilent = false;
+  readonly #host: string;
+  #silent: Silence = { requests: false, replies: false };
+  #delay: Delay = { latencyMs: 0, jitterMs: 0 };
   #beforeReply: (() => void) | undefined;
   #fault: Fault | undefined;
 
-  private constructor(server: Server, target: string) {
+  private constructor(server: Server, host: string, target: string) {
     this.#server = server;
+    this.#host = host;
     this.#target = target;
     server.on("connection", (socket) => this.#pair(socket));
   }
 
   /** Listens in front of the server of a database URL with a unix socket directory as its host. */
-  static async before(databaseUrl: string): Promise<FaultProxy> {
-    const url = new URL(databaseUrl);
-    const target = `${url.searchParams.get("host")}/.s.PGSQL.${url.port}`;
+  static async before(
+    databaseUrl: string,
+    { host = "127.0.0.1", port = 0 } = {},
+  ): Promise<FaultProxy> {
     const server = createServer({ noDelay: true });
-    const proxy = new FaultProxy(server, target);
-    server.listen(0, "127.0.0.1");
+    const proxy = new FaultProxy(server, host, socketOf(databaseUrl));
+    server.listen(port, host);
     await once(server, "listening");
     return proxy;
   }
@@ -40,12 +60,12 @@ export class FaultProxy implements AsyncDisposable {
   through(databaseUrl: string): string {
     const url = new URL(databaseUrl);
     url.searchParams.delete("host");
-    url.hostname = "127.0.0.1";
-    url.port = String(this.#port);
+    url.hostname = this.#host;
+    url.port = String(this.port);
     return url.href;
   }
 
-  get #port(): number {
+  get port(): number {
     const address = this.#server.address();
     return typeof address === "object" && address !== null ? address.port : 0;
   }
@@ -70,7 +90,7 @@ export class FaultProxy implements AsyncDisposable {
 
   /** Cuts every connection, and refuses new ones until `open`. */
   async close(): Promise<void> {
-    this.#lastPort = this.#port;
+    this.#lastPort = this.port;
     this.#server.close();
     this.cut();
     await once(this.#server, "close");
@@ -80,19 +100,29 @@ export class FaultProxy implements AsyncDisposable {
 
   /** Listens again, on the same port. */
   async open(): Promise<void> {
-    this.#isSilent = false;
-    this.#server.listen(this.#lastPort, "127.0.0.1");
+    this.resume();
+    this.#server.listen(this.#lastPort, this.#host);
     await once(this.#server, "listening");
   }
 
-  /** From now on bytes go nowhere, and nobody is told. */
-  silence(): void {
-    this.#isSilent = true;
+  /** From now on bytes go nowhere, in both directions or in one, and nobody is told. */
+  silence({ requests = true, replies = true } = {}): void {
+    this.#silent = { requests, replies };
+  }
+
+  /** From now on every packet takes so long, and up to so much longer. */
+  slowDown(latencyMs: number, jitterMs = 0): void {
+    this.#delay = { latencyMs, jitterMs };
+  }
+
+  /** New connections lead to another server; those there are stay. */
+  switchTo(databaseUrl: string): void {
+    this.#target = socketOf(databaseUrl);
   }
 
   /** Bytes flow again on new connections; those that were silent stay so, as after a real outage. */
   resume(): void {
-    this.#isSilent = false;
+    this.#silent = { requests: false, replies: false };
   }
 
   /** Lets requests pass, and cuts everything at the next reply: what was asked has happened. */
@@ -135,11 +165,13 @@ export class FaultProxy implements AsyncDisposable {
       socket.on("error", end);
       socket.on("close", end);
     }
-    let isLost = false;
-    const passes = () => {
-      isLost ||= this.#isSilent;
-      return !isLost;
+    const lost = { requests: false, replies: false };
+    const passes = (direction: keyof Silence) => {
+      lost[direction] ||= this.#silent[direction];
+      return !lost[direction];
     };
+    const toUpstream = this.#delayed(upstream);
+    const toClient = this.#delayed(client);
     const seen = new StatementsSeen();
     let fault: Fault | undefined;
     client.on("data", (bytes) => {
@@ -148,8 +180,8 @@ export class FaultProxy implements AsyncDisposable {
       fault ??= this.#takeFault(statements);
       if (fault?.at === "request") {
         fault.happen();
-      } else if (passes()) {
-        upstream.write(bytes);
+      } else if (passes("requests")) {
+        toUpstream(bytes);
       }
     });
     upstream.on("data", (bytes) => {
@@ -157,10 +189,25 @@ export class FaultProxy implements AsyncDisposable {
       this.#beforeReply = undefined;
       if (happen !== undefined) {
         happen();
-      } else if (passes()) {
-        client.write(bytes);
+      } else if (passes("replies")) {
+        toClient(bytes);
       }
     });
+  }
+
+  /** Writes packets in order, each when its time has come. */
+  #delayed(socket: Socket): (bytes: Buffer) => void {
+    let lastAt = 0;
+    return (bytes) => {
+      const { latencyMs, jitterMs } = this.#delay;
+      if (latencyMs + jitterMs === 0 && lastAt === 0) {
+        socket.write(bytes);
+        return;
+      }
+      const now = performance.now();
+      lastAt = Math.max(lastAt, now + latencyMs + Math.random() * jitterMs);
+      setTimeout(() => socket.writable && socket.write(bytes), lastAt - now);
+    };
   }
 
   #takeFault(statements: readonly string[]): Fault | undefined {
