@@ -18,6 +18,7 @@ export class LogLines {
   #second = 0;
   #linesOfSecond = 0;
   #dropped = 0;
+  #telling: NodeJS.Timeout | undefined;
 
   constructor(secrets: readonly string[], onLine: (line: string) => void) {
     this.#secrets = secrets.filter((secret) => secret.length >= minSecretChars);
@@ -37,6 +38,8 @@ export class LogLines {
   #line(line: string, isCut: boolean): void {
     if (!this.#hasRoom()) {
       this.#dropped++;
+      // The next line tells it; there may be none for long.
+      this.#telling ??= setTimeout(() => this.#tellDropped(), 1_000).unref();
       return;
     }
     this.#tellDropped();
@@ -53,6 +56,8 @@ export class LogLines {
   }
 
   #tellDropped(): void {
+    clearTimeout(this.#telling);
+    this.#telling = undefined;
     if (this.#dropped === 0) return;
     const dropped = this.#dropped;
     this.#dropped = 0;
