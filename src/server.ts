@@ -55,7 +55,7 @@ const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };
 
 /**
  * Puts the parts together and starts them: listeners first, so that health can be asked at once,
- * then the database. Resolves when the sidecar serves.
+ * then the database; or the other way round with `acceptWhenReady`. Resolves when the sidecar serves.
  *
  * @throws {StartError} when it can't; everything started is released again.
  */
@@ -66,12 +66,11 @@ export async function startSidecar(
 ): Promise<Sidecar> {
   const closers = new Closers();
   const health = new HealthService([PluginStateService.typeName]);
-  const listeners: BoundListener[] = [];
+  const listeners = config.bindings.map((binding) => makeListener(binding, config, log, health));
   try {
-    for (const binding of config.bindings) {
-      listeners.push(await bindListener(binding, config, log, health));
-    }
+    if (!config.acceptWhenReady) await openListeners(listeners, config, log);
     const plugins = await serveState(config, log, signal, closers, health, listeners);
+    if (config.acceptWhenReady) await openListeners(listeners, config, log);
     return new RunningSidecar(config, health, listeners, plugins, closers);
   } catch (error) {
     await release(health, listeners, closers, 0);
@@ -84,15 +83,26 @@ interface BoundListener {
   readonly plugin: BoundPlugin;
   readonly server: Server;
   readonly reflection: Reflection;
-  readonly listener: Listener;
+  /** Once it is open. */
+  listener?: Listener;
 }
 
-async function bindListener(
+async function openListeners(
+  listeners: readonly BoundListener[],
+  config: ServeConfig,
+  log: Log,
+): Promise<void> {
+  for (const bound of listeners) {
+    bound.listener = await bindAddress(bound.server, bound.config, config, log);
+  }
+}
+
+function makeListener(
   binding: BindingConfig,
   config: ServeConfig,
   log: Log,
   health: HealthService,
-): Promise<BoundListener> {
+): BoundListener {
   const plugin = new BoundPlugin(version, config.bounds);
   const server = createGrpcServer({
     maxReceiveBytes:
@@ -108,8 +118,7 @@ async function bindListener(
   });
   health.addTo(server);
   const reflection = addReflection(server, describedFiles, [PluginStateService.typeName]);
-  const listener = await bindAddress(server, binding, config, log);
-  return { config: binding, plugin, server, reflection, listener };
+  return { config: binding, plugin, server, reflection };
 }
 
 /** What reflection describes beside health and itself: our service, and what its errors hold. */
@@ -238,7 +247,7 @@ class RunningSidecar implements Sidecar {
   ) {
     this.bindings = listeners.map(({ listener, config: { plugin } }, index) => {
       const { id: pluginId, key } = plugins[index] ?? { id: "", key: plugin };
-      return { plugin: key, pluginId, address: listener.address };
+      return { plugin: key, pluginId, address: listener?.address ?? "" };
     });
     this.#graceMs = config.drainTimeoutMs;
     this.#stop = (graceMs) => release(health, listeners, closers, graceMs);
@@ -268,7 +277,7 @@ async function release(
   await Promise.all(
     listeners.map(async ({ server, listener }) => {
       if (graceMs === 0) {
-        listener.destroyConnections();
+        listener?.destroyConnections();
       }
       await drain(server, graceMs);
     }),

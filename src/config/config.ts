@@ -30,6 +30,8 @@ export interface ServeConfig {
   /** True: a database that is away at start ends the process instead of being waited for. */
   readonly failFast: boolean;
   readonly exitWithParent: boolean;
+  /** True: no connection is accepted before the sidecar serves. */
+  readonly acceptWhenReady: boolean;
   readonly logLevel: LogLevel;
   readonly slowCallMs: number;
 }
@@ -82,6 +84,7 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     drainTimeoutMs: values.drainTimeoutMs,
     failFast: values.failFast,
     exitWithParent: values.exitWithParent,
+    acceptWhenReady: values.acceptWhenReady,
     logLevel: values.logLevel,
     slowCallMs: values.slowCallMs,
   };

@@ -226,7 +226,7 @@ export class Supervision implements SupervisedSidecar {
   async #swap(old: SidecarChild, options: SidecarOptions): Promise<void> {
     // Two processes can't bind one address: the old one's calls end first.
     if (!this.#addresses.isHeld) await this.#end(old);
-    const next = await this.#launch(options).catch((error: unknown) => {
+    const next = await this.#launch(options, "while another serves").catch((error: unknown) => {
       throw this.#startFailed(error);
     });
     this.#options = options;
@@ -235,10 +235,12 @@ export class Supervision implements SupervisedSidecar {
   }
 
   /** Starts a process and waits until it's ready. Throws what `SidecarChild` throws; leaves nothing. */
-  async #launch(options: SidecarOptions): Promise<Serving> {
+  async #launch(options: SidecarOptions, when?: "while another serves"): Promise<Serving> {
     const { flags, handles } = await this.#addresses.open();
     if (this.#stopping.signal.aborted) throw stopped();
-    const child = this.#spawn(options, flags, handles);
+    const takeover = when === undefined ? {} : { PLUGIN_STATE_ACCEPT_WHEN_READY: "true" };
+    const env = { ...environment(options), ...takeover };
+    const child = this.#spawn(options, env, flags, handles);
     if (child.pid !== undefined) this.#emit({ type: "started", pid: child.pid });
     const line = await child.ready;
     // A process that is being stopped may say that it's ready all the same.
@@ -248,10 +250,10 @@ export class Supervision implements SupervisedSidecar {
 
   #spawn(
     options: SidecarOptions,
+    env: Record<string, string>,
     flags: readonly string[],
     sockets: Awaited<ReturnType<Addresses["open"]>>["handles"],
   ): SidecarChild {
-    const env = environment(options);
     const child = new SidecarChild({
       command: commandLine(options, flags),
       env,

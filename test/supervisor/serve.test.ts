@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { withClient } from "../../src/postgres/connection.ts";
 import type { HealthStatus } from "../../src/supervisor/supervisor.ts";
-import { TestClient } from "../support/client.ts";
+import { type CallError, TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { FaultProxy } from "../support/proxy.ts";
 import { failedStart, real, supervise, untilGone } from "./supervise.ts";
@@ -32,15 +32,14 @@ test("a sidecar killed with -9 is started again at the same address, and calls w
 
   process.kill(sidecar.pid!, "SIGKILL");
   await expect.poll(() => told.of("exited").length, patient).toBe(1);
-  // It waits in the queue of the open socket until the next process takes it from there.
-  using next = new TestClient(binding!.address);
-  const { entry } = await next.call("get", name, { deadlineMs: 20_000 });
-
-  expect(entry?.valueJson).toBe("1");
+  // It waits in the queue of the open socket, until the next process takes it from there.
+  expect(await whoAnswers(binding!.address)).toBe("a sidecar");
   await expect.poll(() => told.of("ready").length, patient).toBe(2);
   expect(sidecar.bindings).toEqual([binding]);
   expect(told.of("addresses_changed")).toEqual([]);
   await sidecar.health.until("SERVING");
+  using next = new TestClient(binding!.address);
+  expect((await next.call("get", name)).entry?.valueJson).toBe("1");
   const statuses = told.of("health").map(({ status }) => status);
   expect(statuses).toEqual(["SERVING", "UNKNOWN", "SERVING"]);
 });
@@ -125,9 +124,18 @@ async function waitingWrites(): Promise<number> {
   return row!.n;
 }
 
+/** A process that starts says that it has no database yet; without one there is no answer at all. */
+async function whoAnswers(address: string): Promise<string> {
+  using client = new TestClient(address);
+  return await client.call("get", name, { deadlineMs: 20_000 }).then(
+    () => "a sidecar",
+    (error: CallError) => (error.reason === "DATABASE_UNAVAILABLE" ? "a sidecar" : error.codeName),
+  );
+}
+
 async function isRefused(address: string): Promise<boolean> {
   using client = new TestClient(address);
-  return client.call("get", name, { deadlineMs: 500 }).then(
+  return await client.call("get", name, { deadlineMs: 500 }).then(
     () => false,
     () => true,
   );
