@@ -1,5 +1,5 @@
 // A child of the supervisor that does what its first argument says: what a real sidecar hardly ever does.
-import { appendFileSync, closeSync, readFileSync } from "node:fs";
+import { appendFileSync, closeSync, fstatSync, readFileSync } from "node:fs";
 
 const [behaviour, ...args] = process.argv.slice(2);
 const say = (line) => process.stdout.write(`${line}\n`);
@@ -42,7 +42,8 @@ const behaviours = {
   },
   "ready and tells": () => {
     ready();
-    log(JSON.stringify({ argv: process.argv.slice(3), env: process.env }));
+    const sockets = [3, 4, 5].filter(isSocket);
+    log(JSON.stringify({ argv: process.argv.slice(3), env: process.env, sockets }));
   },
   "another protocol": () => ready({ protocol: 2 }),
   "no bindings": () => ready({ bindings: undefined }),
@@ -77,6 +78,14 @@ const behaviours = {
     ready();
   },
 };
+
+function isSocket(descriptor) {
+  try {
+    return fstatSync(descriptor).isSocket();
+  } catch {
+    return false;
+  }
+}
 
 function readCount(file) {
   return readFileSync(file, "utf8").length;

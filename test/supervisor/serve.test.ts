@@ -75,11 +75,11 @@ test("health follows an outage of the database, and every binding has its own", 
   await proxy.open();
   await sidecar.health.until("SERVING");
 
-  expect(seen).toEqual(["SERVING", "NOT_SERVING", "SERVING"].slice(3 - seen.length));
+  expect(seen.slice(-2)).toEqual(["NOT_SERVING", "SERVING"]);
   expect(sidecar.restarts).toBe(0);
   expect(sidecar.health.bindings.map(({ plugin, status }) => [plugin, status])).toEqual([
     ["demo", "SERVING"],
-    ["other", expect.any(String)],
+    ["other", "SERVING"],
   ]);
 });
 
