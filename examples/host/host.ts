@@ -78,15 +78,17 @@ async function work(address: string, signal: AbortSignal): Promise<void> {
       const { stdout } = await run(python, [script], { env, signal });
       print("worker", stdout.split("\n", 2).join("; "));
     } catch (error) {
-      if (!signal.aborted) print("worker", `failed: ${lastLine(error)}`);
+      if (!signal.aborted) print("worker", `failed: ${reasonOf(error)}`);
     }
     await sleep(workerPauseMs, undefined, { signal }).catch(() => {});
   }
 }
 
-function lastLine(error: unknown): string {
+/** Of Python's traceback: what the call failed with, or its last line. */
+function reasonOf(error: unknown): string {
   const text = error instanceof Error && "stderr" in error ? String(error.stderr) : String(error);
-  return text.trim().split("\n").at(-1) ?? "";
+  const lines = text.trim().split("\n");
+  return (lines.find((line) => line.includes("details = ")) ?? lines.at(-1) ?? "").trim();
 }
 
 async function main(): Promise<void> {
