@@ -50,14 +50,15 @@ kill_sidecar() {
 
 # stop_host PATTERN: interrupts the host, which must end well, print the pattern, and leave nothing.
 stop_host() {
-  local code=0 pid
+  local code=0 pid pids
   kill -INT "$host"
   wait "$host" || code=$?
   host=
   cat "$output"
   ((code == 0)) || die "exit code $code"
   grep -qE "$1" "$output" || die "it didn't print: $1"
-  for pid in $(sed -n 's/.*process \([0-9]*\).*/\1/p' "$output" | sort -u); do
+  mapfile -t pids < <(sed -n 's/.*process \([0-9]*\).*/\1/p' "$output" | sort -u)
+  for pid in "${pids[@]}"; do
     ! kill -0 "$pid" 2>/dev/null || die "it left process $pid behind"
   done
 }
