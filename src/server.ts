@@ -61,7 +61,7 @@ const waiting = { waitingCalls: 10_000, waitingBytes: 64 * 1024 * 1024 };
 
 /**
  * Puts the parts together and starts them: listeners first, so that health can be asked at once,
- * then the database. Resolves when the sidecar serves.
+ * then the database; or the other way round with `acceptWhenReady`. Resolves when the sidecar serves.
  *
  * @throws {StartError} when it can't; everything started is released again.
  */
@@ -72,7 +72,7 @@ export async function startSidecar(
 ): Promise<Sidecar> {
   const closers = new Closers();
   const health = new HealthService([PluginStateService.typeName]);
-  const listeners: BoundListener[] = [];
+  const listeners = config.bindings.map((binding) => makeListener(binding, config, log, health));
   try {
     const watch = await observe(config, log, closers, () => health.isServing);
     const { healthListen } = config;
@@ -95,10 +95,21 @@ interface BoundListener {
   readonly plugin: BoundPlugin;
   readonly server: Server;
   readonly reflection: Reflection;
-  readonly listener: Listener;
+  /** Once it is open. */
+  listener?: Listener;
 }
 
-async function bindListener(
+async function openListeners(
+  listeners: readonly BoundListener[],
+  config: ServeConfig,
+  log: Log,
+): Promise<void> {
+  for (const bound of listeners) {
+    bound.listener = await bindAddress(bound.server, bound.config, config, log);
+  }
+}
+
+function makeListener(
   binding: BindingConfig,
   config: ServeConfig,
   log: Log,
@@ -289,7 +300,7 @@ class RunningSidecar implements Sidecar {
     this.healthAddress = healthAddress;
     this.bindings = listeners.map(({ listener, config: { plugin } }, index) => {
       const { id: pluginId, key } = plugins[index] ?? { id: "", key: plugin };
-      return { plugin: key, pluginId, address: listener.address };
+      return { plugin: key, pluginId, address: listener?.address ?? "" };
     });
     this.#graceMs = config.drainTimeoutMs;
     this.#stop = (graceMs) => release(health, listeners, closers, graceMs);
@@ -319,7 +330,7 @@ async function release(
   await Promise.all(
     listeners.map(async ({ plugin, server, listener }) => {
       if (graceMs === 0) {
-        listener.destroyConnections();
+        listener?.destroyConnections();
       }
       await drain(server, graceMs);
       plugin.drain();

@@ -3,7 +3,7 @@
 set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
-allowed='^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/.*\.js|migrations/[^/]*\.sql|proto/.*\.proto|docs/(configuration|errors)\.md)$'
+allowed='^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/.*\.js|dist/supervisor/[a-z-]*\.d\.ts|migrations/[^/]*\.sql|proto/.*\.proto|docs/(configuration|errors)\.md)$'
 
 need_clone
 need_grpcurl
@@ -41,6 +41,30 @@ node -e '
   for (const path of ["package.json", "proto/pluginstate/v1/entry.proto"])
     from.resolve("plugin-state-sidecar/" + path);
 '
+
+say "the supervisor is imported, and its types compile"
+node --input-type=module -e '
+  import { SidecarError, startSidecar } from "plugin-state-sidecar/supervisor";
+  const start = startSidecar({ bindings: [{ plugin: "demo" }], databaseUrl: "no-url" });
+  const error = await start.catch((reason) => reason);
+  if (!(error instanceof SidecarError && error.reason === "USAGE")) throw error;
+'
+mkdir consumer
+cat >consumer/host.mts <<'END'
+import { type SidecarOptions, startSidecar } from "plugin-state-sidecar/supervisor";
+const options: SidecarOptions = { bindings: [{ plugin: "demo" }], onEvent: ({ type }) => console.log(type) };
+const sidecar = await startSidecar(options);
+const address: string | undefined = sidecar.bindings[0]?.address;
+await sidecar.health.until("SERVING");
+const end: "stopped" | "not_retryable" | "too_many_restarts" = (await sidecar.onExit).reason;
+console.log(address, end);
+// @ts-expect-error An unknown option is an error, so the types aren't `any`.
+await startSidecar({ bindings: [], nonsense: true });
+END
+# The types of Node.js are the consumer's own.
+"$CI_ROOT/node_modules/.bin/tsc" --noEmit --strict --module nodenext --target es2022 --lib es2022 \
+  --types node --typeRoots "$CI_ROOT/node_modules/@types" consumer/host.mts
+
 cp "$CI_ROOT/scripts/ci/with-sidecar.js" with-sidecar.mjs
 node with-sidecar.mjs --start "node_modules/.bin/plugin-state serve" -- \
   "$CI_ROOT/test/clients/grpcurl/check.sh"

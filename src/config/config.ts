@@ -37,6 +37,8 @@ export interface ServeConfig {
   /** True: a database that is away at start ends the process instead of being waited for. */
   readonly failFast: boolean;
   readonly exitWithParent: boolean;
+  /** True: no connection is accepted before the sidecar serves. */
+  readonly acceptWhenReady: boolean;
   readonly logLevel: LogLevel;
   readonly slowCallMs: number;
   /** Where metrics are served; undefined: nowhere. */
@@ -116,6 +118,7 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     drainTimeoutMs: values.drainTimeoutMs,
     failFast: values.failFast,
     exitWithParent: values.exitWithParent,
+    acceptWhenReady: values.acceptWhenReady,
     logLevel: values.logLevel,
     slowCallMs: values.slowCallMs,
     metricsListen: readMetricsListen(values.metricsListen, values.insecure),

@@ -259,6 +259,11 @@ export const serveOptions = {
     about:
       "Stop when stdin ends, as it does when the process that holds its other end dies. Give it a pipe: with stdin closed or /dev/null it stops at once.",
   }),
+  acceptWhenReady: toggle({
+    flag: "--accept-when-ready",
+    about:
+      "Open the listeners last, when the database has answered. For a process that takes over an inherited socket (fd:N) from one that still serves: until it's ready, the other gets the connections.",
+  }),
   logLevel: choice({
     placeholder: "LEVEL",
     choices: logLevels,

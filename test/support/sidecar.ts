@@ -71,6 +71,7 @@ export function configFor(url: string, plugins: readonly string[]): ServeConfig 
     drainTimeoutMs: 2_000,
     failFast: true,
     exitWithParent: false,
+    acceptWhenReady: false,
     logLevel: "silent",
     slowCallMs: 1_000,
   };
