@@ -65,6 +65,11 @@ export const databaseOptions = {
     about:
       "The schema with the tables plugins and plugin_state. `public` attaches to tables that Paperclip made there.",
   }),
+  noPreparedStatements: toggle({
+    flag: "--no-prepared-statements",
+    about:
+      "Send statements without names: for poolers that lose prepared statements between transactions, such as PgBouncer before 1.21 in transaction mode. Each is then parsed anew.",
+  }),
 };
 
 /** Of the commands that may change the schema. */

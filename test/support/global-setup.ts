@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { type EmbeddedPostgres, startEmbedded } from "../../src/embedded/embedded-postgres.ts";
+import { withClient } from "../../src/postgres/connection.ts";
+import { grantStatements, servingGrants } from "../../src/postgres/grants.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { createDatabase, databaseUrl } from "./database.ts";
 
@@ -11,11 +13,16 @@ declare module "vitest" {
   interface ProvidedContext {
     /** URL of the server's maintenance database; see database.ts for one of your own. */
     databaseUrl: string;
+    /** The same as the role that serves. */
+    servingUrl: string;
   }
 }
 
 /** The database that every test's own is copied from: migrated, empty. */
 export const templateName = "template_migrated";
+
+/** The role of the sidecars under test. */
+const servingRole = "test_serving";
 
 const quiet = { info() {}, warn() {}, error() {} };
 
@@ -36,14 +43,21 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const url = urlOf(postgres);
   await createDatabase(url, templateName, "template0");
   await migrate({ connectionString: databaseUrl(url, templateName) }, "plugin_sidecar");
+  await withClient({ connectionString: databaseUrl(url, templateName) }, async (client) => {
+    await client.query(`create role ${servingRole} login`);
+    for (const statement of grantStatements(servingGrants("plugin_sidecar"), servingRole)) {
+      await client.query(statement);
+    }
+  });
   project.provide("databaseUrl", url);
+  project.provide("servingUrl", urlOf(postgres, servingRole));
   return async () => {
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
   };
 }
 
-function urlOf({ connection }: EmbeddedPostgres): string {
-  const { host, port, user } = connection;
+function urlOf({ connection }: EmbeddedPostgres, user = connection.user): string {
+  const { host, port } = connection;
   return `postgres://${user}@localhost:${port}/postgres?host=${encodeURIComponent(host)}`;
 }

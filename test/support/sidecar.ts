@@ -48,9 +48,13 @@ export async function testSidecar(
 }
 
 /** What `serve` would be told. */
-export function configFor(url: string, plugins: readonly string[]): ServeConfig {
+export function configFor(
+  url: string,
+  plugins: readonly string[],
+  migrationUrl?: string,
+): ServeConfig {
   return {
-    database: { kind: "url", url },
+    database: { kind: "url", url, ...(migrationUrl && { migrationUrl }) },
     stateSchema: "plugin_sidecar",
     migrate: true,
     bindings: plugins.map((plugin) => ({
