@@ -258,6 +258,34 @@ export const pluginListOptions = {
   ...databaseOptions,
 };
 
+const role = {
+  placeholder: "NAME",
+  allowed: "the name of a database role",
+  accepts: (given: string) =>
+    notEmpty(given) && Buffer.byteLength(given) <= limits.maxSchemaNameBytes,
+};
+
+/** Of `doctor`. */
+export const doctorOptions = {
+  role: text({
+    ...role,
+    flag: "--role",
+    env: null,
+    about:
+      "The role whose rights are judged: that of the sidecar, when doctor connects as another.",
+    fallbackText: "the role of the database URL",
+  }),
+  json: toggle({
+    flag: "--json",
+    env: null,
+    about: "Print a JSON object instead of lines.",
+  }),
+  ...databaseOptions,
+};
+
+/** Of `grants`. */
+export const grantsOptions = { stateSchema: databaseOptions.stateSchema };
+
 /** Of `health`. */
 export const healthOptions = {
   address: textWithDefault({

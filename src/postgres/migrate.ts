@@ -18,7 +18,7 @@ export const migrationLock = 7_063_819_051_152_021;
 /** How long a migration waits for a table lock before it gives up and lets the table's users pass. */
 const lockTimeoutMs = 10_000;
 /** The first PostgreSQL with UNIQUE NULLS NOT DISTINCT. */
-const minServerVersion = 150_000;
+export const minServerVersion = 150_000;
 
 /** The database isn't one this release can serve; starting again won't help. */
 export class SchemaError extends Error {
@@ -96,8 +96,12 @@ async function requireServerVersion(client: pg.Client): Promise<void> {
   }
 }
 
-/** The migrations of this release that haven't run. Cheap: most starts find none. */
-async function missingMigrations(client: pg.Client): Promise<string[]> {
+/**
+ * The migrations of this release that haven't run. Cheap: most starts find none.
+ *
+ * @throws {SchemaError} when a newer release has migrated.
+ */
+export async function missingMigrations(client: pg.Client): Promise<string[]> {
   const known = migrationNames();
   const run = await migrationsRun(client);
   const unknown = run.filter((name) => !known.includes(name));
@@ -204,11 +208,16 @@ function refusedByMigration(error: unknown): SchemaError | undefined {
     : undefined;
 }
 
-async function requireStateSchema(client: pg.Client, stateSchema: string): Promise<void> {
+/** Which schema the state of a migrated database is in. */
+export async function installedStateSchema(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ schema_of_state: string }>(
     `select schema_of_state from ${ownSchema}.installation`,
   );
-  const installed = only(rows).schema_of_state;
+  return only(rows).schema_of_state;
+}
+
+async function requireStateSchema(client: pg.Client, stateSchema: string): Promise<void> {
+  const installed = await installedStateSchema(client);
   if (installed !== stateSchema) {
     throw new SchemaError(
       "STATE_SCHEMA_DIFFERS",

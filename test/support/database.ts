@@ -8,6 +8,8 @@ import { templateName } from "./global-setup.ts";
 export interface TestDatabase extends AsyncDisposable {
   /** As the role that serves, which has no rights but those of src/postgres/grants.ts. */
   readonly url: string;
+  /** What tells the command to serve it. */
+  readonly environment: Readonly<Record<string, string>>;
   /** As the role that owns everything. */
   readonly ownerUrl: string;
   /** The owner's. */
@@ -28,8 +30,14 @@ export async function testDatabase(template = templateName): Promise<TestDatabas
   pool.on("error", () => undefined);
   const query: TestDatabase["query"] = async (text, values) =>
     (await pool.query(text, values)).rows;
+  const url = databaseUrl(inject("servingUrl"), name);
+  const isPooled = inject("isPooled");
   return {
-    url: databaseUrl(inject("servingUrl"), name),
+    url,
+    environment: {
+      DATABASE_URL: url,
+      ...(isPooled && { PLUGIN_STATE_NO_PREPARED_STATEMENTS: "1" }),
+    },
     ownerUrl,
     connection: { connectionString: ownerUrl },
     query,

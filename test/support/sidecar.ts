@@ -1,3 +1,4 @@
+import { inject } from "vitest";
 import type { ServeConfig } from "../../src/config/config.ts";
 import { createLog } from "../../src/log.ts";
 import { type Sidecar, startSidecar } from "../../src/server.ts";
@@ -54,7 +55,12 @@ export function configFor(
   migrationUrl?: string,
 ): ServeConfig {
   return {
-    database: { kind: "url", url, ...(migrationUrl && { migrationUrl }) },
+    database: {
+      kind: "url",
+      url,
+      ...(migrationUrl && { migrationUrl }),
+      namedStatements: !inject("isPooled"),
+    },
     stateSchema: "plugin_sidecar",
     migrate: true,
     bindings: plugins.map((plugin) => ({
