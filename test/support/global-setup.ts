@@ -25,7 +25,7 @@ declare module "vitest" {
 export const templateName = "template_migrated";
 
 /** The role of the sidecars under test. */
-const servingRole = "test_serving";
+export const servingRole = "test_serving";
 
 const quiet = { info() {}, warn() {}, error() {} };
 

@@ -10,9 +10,10 @@ import {
   problem,
   rows,
 } from "./check.ts";
+import { indexes } from "./indexes.ts";
 import { pooler } from "./pooler.ts";
 import { grants, leastPrivilege } from "./role.ts";
-import { duplicates, indexes, plugins, schema, table, triggers, vacuum } from "./schema.ts";
+import { duplicates, plugins, schema, table, triggers } from "./schema.ts";
 import {
   collation,
   connections,
@@ -22,6 +23,7 @@ import {
   transactions,
   writable,
 } from "./server.ts";
+import { vacuum } from "./vacuum.ts";
 import { clock, connection, tls } from "./way.ts";
 
 /** Every check that needs no schema, in the order of what `doctor` prints. */

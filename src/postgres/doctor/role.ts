@@ -1,3 +1,4 @@
+import pg from "pg";
 import {
   describeGrants,
   type Grant,
@@ -6,27 +7,18 @@ import {
   missingGrants,
   servingGrants,
 } from "../grants.ts";
-import { type Check, type Examination, ok, problem, row, warning } from "./check.ts";
+import { type Check, type Examination, type Finding, ok, problem, row, warning } from "./check.ts";
 
 /** Whether the role may do all that serving needs. */
 export const grants: Check = {
   name: "grants",
   run: async (examination) => {
     const { client, role, stateSchema } = examination;
-    const missing = await missingGrants(client, role, servingGrants(stateSchema));
-    const { login, connect } = await row<{ login: boolean; connect: boolean }>(
-      examination,
-      `select rolcanlogin as login, has_database_privilege(oid, current_database(), 'connect') as connect
-         from pg_roles where rolname = $1`,
-      [role],
-    );
-    if (!login || !connect) {
-      return problem(
-        "permission",
-        `role ${role} may not ${login ? "connect to this database" : "log in"}`,
-        login ? "Grant it CONNECT on the database." : "alter role … login;",
-      );
+    const entry = await entryOf(examination);
+    if (entry !== undefined) {
+      return entry;
     }
+    const missing = await missingGrants(client, role, servingGrants(stateSchema));
     return missing.length === 0
       ? ok(`role ${role} may do all that serving needs`)
       : problem(
@@ -37,6 +29,33 @@ export const grants: Check = {
   },
 };
 
+/** What keeps the role from connecting at all. */
+async function entryOf(examination: Examination): Promise<Finding | undefined> {
+  const { role } = examination;
+  const { login, connect, database } = await row<{
+    login: boolean;
+    connect: boolean;
+    database: string;
+  }>(
+    examination,
+    `select rolcanlogin as login, has_database_privilege(oid, current_database(), 'connect') as connect,
+            current_database() as database
+       from pg_roles where rolname = $1`,
+    [role],
+  );
+  const quoted = pg.escapeIdentifier(role);
+  if (!login) {
+    return problem("permission", `role ${role} may not log in`, `alter role ${quoted} login;`);
+  }
+  return connect
+    ? undefined
+    : problem(
+        "permission",
+        `role ${role} may not connect to this database`,
+        `grant connect on database ${pg.escapeIdentifier(database)} to ${quoted};`,
+      );
+}
+
 /** Whether the role may do more than serving needs. */
 export const leastPrivilege: Check = {
   name: "least-privilege",
@@ -44,7 +63,8 @@ export const leastPrivilege: Check = {
     if (examination.isEmbedded) {
       return ok("the embedded database has one role, which owns it");
     }
-    const much = [...(await powers(examination)), ...(await excess(examination))];
+    const held = await powers(examination);
+    const much = held.length > 0 ? held : await excess(examination);
     if (much.length === 0) {
       return ok(`role ${examination.role} may do nothing but serve`);
     }
@@ -91,9 +111,6 @@ const tablePrivileges = [
 /** Rights on the tables beyond the list, of a role that isn't their owner. */
 async function excess(examination: Examination): Promise<string[]> {
   const { client, role, stateSchema } = examination;
-  if ((await powers(examination)).length > 0) {
-    return [];
-  }
   const unneeded = servingGrants(stateSchema)
     .filter(({ kind }) => kind === "table")
     .map((grant): Grant => {

@@ -21,7 +21,7 @@ export const schema: Check = {
         return problem(
           "configuration",
           `the database lacks migrations of this release: ${missing.join(", ")}`,
-          "Run `plugin-state migrate`, or `serve` without --no-migrate.",
+          "Run `plugin-state migrate`, or `serve` without --no-migrate; then doctor again, which has more checks.",
         );
       }
       const installed = await installedStateSchema(client);
@@ -152,162 +152,32 @@ export const triggers: Check = {
     const off = found
       .filter(({ name, enabled }) => triggerNames.includes(name) && !"OA".includes(enabled))
       .map(({ name }) => name);
-    return lost.length + off.length === 0 ? ok("present and enabled") : withoutTriggers(lost, off);
-
-    function withoutTriggers(lost: readonly string[], off: readonly string[]): Finding {
-      const said = [
-        ...(lost.length > 0 ? [`missing: ${lost.join(", ")}`] : []),
-        ...(off.length > 0 ? [`disabled: ${off.join(", ")}`] : []),
-      ];
-      const enable = off.map(
-        (name) => `alter table ${stateTable(examination)} enable trigger ${name};`,
-      );
-      return problem(
-        "configuration",
-        `${said.join("; ")}: other programs' writes get no revision`,
-        lost.length > 0
-          ? "Restore them from migrations/0002, as the role that migrated."
-          : `As the owner:\n${enable.join("\n")}`,
-      );
-    }
+    return judgeTriggers(examination, lost, off);
   },
 };
 
-/** What to build where it is missing; null for the constraint, which the check `table` speaks of. */
-interface NeededIndex {
-  readonly name: string;
-  readonly on: "state" | "own";
-  readonly definition: string;
-  /** Only where the host's table doesn't sort by bytes. */
-  readonly ifCollated?: true;
-}
-
-const neededIndexes: readonly NeededIndex[] = [
-  {
-    name: "plugin_sidecar_expiry_idx",
-    on: "state",
-    definition: "plugin_state (plugin_id, expires_at) where expires_at is not null",
-  },
-  {
-    name: "plugin_sidecar_key_order_idx",
-    on: "state",
-    definition: 'plugin_state (plugin_id, scope_kind, scope_id, namespace, state_key collate "C")',
-    ifCollated: true,
-  },
-  {
-    name: "plugin_sidecar_scope_order_idx",
-    on: "state",
-    definition: 'plugin_state (plugin_id, scope_kind, scope_id collate "C", namespace collate "C")',
-    ifCollated: true,
-  },
-  { name: "requests_expiry_idx", on: "own", definition: "requests (expires_at)" },
-];
-
-/** That the indexes which the functions count on are there, and valid. */
-export const indexes: Check = {
-  name: "indexes",
-  run: async (examination) => {
-    const { stateSchema } = examination;
-    const found = await rows<{ schema: string; name: string; valid: boolean }>(
-      examination,
-      `select n.nspname as schema, i.relname as name, x.indisvalid and x.indisready as valid
-         from pg_index x join pg_class i on i.oid = x.indexrelid
-         join pg_class t on t.oid = x.indrelid join pg_namespace n on n.oid = t.relnamespace
-        where (n.nspname = $1 and t.relname in ('plugins', 'plugin_state')) or n.nspname = 'plugin_sidecar'`,
-      [stateSchema],
+function judgeTriggers(
+  examination: Examination,
+  lost: readonly string[],
+  off: readonly string[],
+): Finding {
+  if (lost.length > 0) {
+    return problem(
+      "configuration",
+      `missing: ${lost.join(", ")}; other programs' writes get no revision`,
+      "Restore them from migrations/0002, as the role that migrated.",
     );
-    const invalid = found.filter(({ valid }) => !valid);
-    if (invalid.length > 0) {
-      const sql = invalid.map(
-        ({ schema, name }) =>
-          `reindex index ${pg.escapeIdentifier(schema)}.${pg.escapeIdentifier(name)};`,
-      );
-      return problem(
-        "configuration",
-        `invalid, as a build that failed leaves them: ${invalid.map(({ name }) => name).join(", ")}`,
-        `As the owner:\n${sql.join("\n")}`,
-      );
-    }
-    const isCollated = await sortsOtherwise(examination);
-    const missing = neededIndexes
-      .filter(({ ifCollated }) => isCollated || !ifCollated)
-      .filter(({ name }) => !found.some((one) => one.name === name));
-    if (missing.length === 0) {
-      return ok("present and valid");
-    }
-    const sql = missing.map(({ name, on, definition }) => {
-      const schema = pg.escapeIdentifier(on === "own" ? "plugin_sidecar" : stateSchema);
-      return `create index ${name} on ${schema}.${definition};`;
-    });
-    return warning(
-      `missing, which makes calls slow: ${missing.map(({ name }) => name).join(", ")}`,
-      `As the owner:\n${sql.join("\n")}`,
-    );
-  },
-};
-
-async function sortsOtherwise(examination: Examination): Promise<boolean> {
-  const { otherwise } = await row<{ otherwise: boolean }>(
-    examination,
-    `select exists (
-       select from pg_attribute a join pg_collation c on c.oid = a.attcollation
-        where a.attrelid = $1::regclass and a.attname in ('scope_id', 'namespace', 'state_key')
-          and c.collname not in ('C', 'POSIX')) as otherwise`,
-    [stateTable(examination)],
+  }
+  if (off.length === 0) {
+    return ok("present and enabled");
+  }
+  const sql = off.map((name) => `alter table ${stateTable(examination)} enable trigger ${name};`);
+  return problem(
+    "configuration",
+    `disabled: ${off.join(", ")}; other programs' writes get no revision`,
+    `As the owner:\n${sql.join("\n")}`,
   );
-  return otherwise;
 }
-
-interface VacuumRow {
-  readonly name: string;
-  readonly live: string;
-  readonly dead: string;
-  readonly disabled: boolean;
-  readonly age: number;
-}
-
-/** Whether dead rows are removed in time. Every write leaves one behind. */
-export const vacuum: Check = {
-  name: "vacuum",
-  run: async (examination) => {
-    const { limits, stateSchema } = examination;
-    const tables = await rows<VacuumRow>(
-      examination,
-      `select c.relname as name, coalesce(s.n_live_tup, 0) as live, coalesce(s.n_dead_tup, 0) as dead,
-              age(c.relfrozenxid)::int as age,
-              not current_setting('autovacuum')::boolean or exists (
-                select from unnest(c.reloptions) o
-                 where o ~ '^autovacuum_enabled=(off|false|0|no)$') as disabled
-         from pg_class c join pg_namespace n on n.oid = c.relnamespace
-         left join pg_stat_user_tables s on s.relid = c.oid
-        where c.relkind = 'r' and (n.nspname = 'plugin_sidecar' or (n.nspname = $1 and c.relname = 'plugin_state'))
-        order by c.relname`,
-      [stateSchema],
-    );
-    const disabled = tables.filter((one) => one.disabled);
-    if (disabled.length > 0) {
-      return warning(
-        `autovacuum is off for ${disabled.map(({ name }) => name).join(", ")}`,
-        "Switch it on: every write leaves a dead row behind.",
-      );
-    }
-    const old = tables.filter(({ age }) => age > limits.frozenAge);
-    const bloated = tables.filter(
-      ({ live, dead }) => Number(dead) > limits.deadRows && Number(dead) > Number(live),
-    );
-    if (old.length + bloated.length === 0) {
-      return ok("dead rows are removed");
-    }
-    const said = [
-      ...bloated.map(({ name, dead, live }) => `${name} has ${dead} dead rows beside ${live}`),
-      ...old.map(({ name, age }) => `${name} wasn't frozen for ${age} transactions`),
-    ];
-    return warning(
-      said.join("; "),
-      "Run vacuum (analyze) on them, and find out what keeps autovacuum from it: see the check transactions.",
-    );
-  },
-};
 
 /** Whether there is a plugin to serve. */
 export const plugins: Check = {
@@ -326,6 +196,7 @@ export const plugins: Check = {
   },
 };
 
-function stateTable({ stateSchema }: Examination): string {
+/** The table of the state, quoted. */
+export function stateTable({ stateSchema }: Examination): string {
   return `${pg.escapeIdentifier(stateSchema)}.plugin_state`;
 }

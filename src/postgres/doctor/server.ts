@@ -1,3 +1,4 @@
+import pg from "pg";
 import { minServerVersion } from "../migrate.ts";
 import {
   type Check,
@@ -18,11 +19,16 @@ export const serverVersion: Check = {
       examination,
       "select current_setting('server_version_num')::int as number, current_setting('server_version') as name",
     );
-    return number >= minServerVersion
-      ? ok(`PostgreSQL ${name}`)
-      : problem("configuration", `PostgreSQL ${name} is too old`, "Use PostgreSQL 15 or later.");
+    return judgeVersion(number, name);
   },
 };
+
+/** @param number As server_version_num has it: 150004 is 15.4. */
+export function judgeVersion(number: number, name: string): Finding {
+  return number >= minServerVersion
+    ? ok(`PostgreSQL ${name}`)
+    : problem("configuration", `PostgreSQL ${name} is too old`, "Use PostgreSQL 15 or later.");
+}
 
 /** That the database can hold every key and value. */
 export const encoding: Check = {
@@ -52,12 +58,15 @@ export const collation: Check = {
               coalesce(pg_database_collation_actual_version(oid), '') as now
          from pg_database where datname = current_database()`,
     );
-    if (made === now || made === "") {
-      return ok(now === "" ? "has no version" : `version ${now}`);
+    if (made === "" || now === "") {
+      return ok("has no version to compare");
+    }
+    if (made === now) {
+      return ok(`version ${now}`);
     }
     return warning(
       `the database was made with collation version ${made}, the system has ${now}: indexes may be out of order`,
-      `As the owner: reindex database "${name}"; alter database "${name}" refresh collation version;`,
+      `As the owner:\nreindex database ${pg.escapeIdentifier(name)};\nalter database ${pg.escapeIdentifier(name)} refresh collation version;`,
     );
   },
 };

@@ -1,7 +1,7 @@
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type pg from "pg";
-import { type Check, type Examination, ok, row, warning } from "./check.ts";
+import { type Check, type Examination, type Finding, ok, row, warning } from "./check.ts";
 
 /** That there is a connection, and how long it took. */
 export const connection: Check = {
@@ -21,21 +21,9 @@ export const tls: Check = {
   name: "tls",
   run: async ({ client }) => {
     const stream = streamOf(client);
-    if (stream instanceof TLSSocket) {
-      return stream.authorized
-        ? ok("TLS, with a verified certificate")
-        : warning(
-            "TLS, but the server's certificate isn't verified",
-            "Put sslmode=verify-full in the database URL, and sslrootcert=FILE if the certificate is your own.",
-          );
-    }
-    if (isLocal(stream.remoteAddress)) {
-      return ok("not needed: the connection stays on this machine");
-    }
-    return warning(
-      "no TLS on a connection to another machine: who sits between can read and change everything",
-      "Put sslmode=verify-full in the database URL.",
-    );
+    return stream instanceof TLSSocket
+      ? judgeTls(stream.authorized)
+      : judgePlain(stream.remoteAddress);
   },
 };
 
@@ -44,9 +32,25 @@ function streamOf(client: pg.Client): Socket {
   return (client as unknown as { connection: { stream: Socket } }).connection.stream;
 }
 
-/** Undefined is a unix socket. */
-export function isLocal(address: string | undefined): boolean {
-  return address === undefined || /^(::ffff:)?127\./.test(address) || address === "::1";
+/** @param isVerified Whether the server's certificate is that of an authority that is trusted. */
+export function judgeTls(isVerified: boolean): Finding {
+  return isVerified
+    ? ok("TLS, with a verified certificate")
+    : warning(
+        "TLS, but the server's certificate isn't verified",
+        "Put sslmode=verify-full in the database URL, and sslrootcert=FILE if the certificate is your own.",
+      );
+}
+
+/** @param address Of the server; a unix socket has none. */
+export function judgePlain(address: string | undefined): Finding {
+  const isLocal = address === undefined || address === "::1" || /^(::ffff:)?127\./.test(address);
+  return isLocal
+    ? ok("not needed: the connection stays on this machine")
+    : warning(
+        "no TLS on a connection to another machine: who sits between can read and change everything",
+        "Put sslmode=verify-full in the database URL.",
+      );
 }
 
 /** Whether the clocks of both machines agree. Times to live are counted by the database's. */
@@ -54,7 +58,7 @@ export const clock: Check = {
   name: "clock",
   run: async (examination) => {
     const { ms, uncertainMs } = await clockSkew(examination);
-    const seconds = (Math.abs(ms) / 1000).toFixed(1);
+    const seconds = (Math.ceil(Math.abs(ms) / 100) / 10).toFixed(1);
     if (Math.abs(ms) - uncertainMs <= examination.limits.clockSkewMs) {
       return ok(`the database's clock and this machine's agree within ${seconds} s`);
     }
