@@ -94,8 +94,8 @@ test("what `plugin-state grants` prints lets a role serve, whatever its name is"
     expect(code).toBe(0);
     await database.query(stdout);
 
-    const database2 = { kind: "url" as const, url, namedStatements: true };
-    await using sidecar = await testSidecar(database, ["demo"], { database: database2 });
+    const asRole = { kind: "url" as const, url };
+    await using sidecar = await testSidecar(database, ["demo"], { database: asRole });
     await sidecar.client.call("set", { ...name, valueJson: "1" });
     expect((await sidecar.client.call("get", name)).entry?.valueJson).toBe("1");
   });
