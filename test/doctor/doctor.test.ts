@@ -216,6 +216,16 @@ describe("said, with what to do about it:", () => {
   });
 });
 
+test("what another role's sessions begin with counts, not what doctor's own does", async () => {
+  await database.query(
+    `do $$ begin execute format('alter role ${servingRole} in database %I set synchronous_commit = off',
+       current_database()); end $$`,
+  );
+  const found = (role: string) => finding("durability", { as: "owner", role });
+  expect(await found(servingRole)).toMatchObject({ verdict: "problem", kind: "configuration" });
+  expect(await found("pg_monitor")).toMatchObject({ verdict: "ok" });
+});
+
 test("a role that owns everything is more than serving needs, but for the embedded database", async () => {
   const owner = await finding("least-privilege", { as: "owner" });
   expect(owner).toMatchObject({

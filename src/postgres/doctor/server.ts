@@ -100,23 +100,38 @@ export const writable: Check = {
 const durable: Readonly<Record<string, readonly string[]>> = {
   fsync: ["on"],
   full_page_writes: ["on"],
-  synchronous_commit: ["on", "remote_write", "remote_apply", "local"],
+  // As a role's own setting it may be spelt otherwise.
+  synchronous_commit: ["on", "true", "yes", "1", "remote_write", "remote_apply", "local"],
 };
 
 /** Whether what was acknowledged survives a crash. */
 export const durability: Check = {
   name: "durability",
   run: async (examination) => {
-    const settings = await rows<{ name: string; setting: string }>(
-      examination,
-      "select name, setting from pg_settings where name = any ($1)",
-      [[...Object.keys(durable), "synchronous_standby_names"]],
-    );
-    const of = (name: string) => settings.find((one) => one.name === name)?.setting ?? "";
+    const settings = await settingsOf(examination);
+    const of = (name: string) => settings.get(name) ?? "";
     const loose = Object.keys(durable).filter((name) => !durable[name]?.includes(of(name)));
     return loose.length > 0 ? lossy(loose, of) : standbys(of);
   },
 };
+
+/** The settings of this session, and over them those that the examined role's sessions begin with. */
+async function settingsOf(examination: Examination): Promise<ReadonlyMap<string, string>> {
+  const names = [...Object.keys(durable), "synchronous_standby_names"];
+  const settings = await rows<{ name: string; setting: string }>(
+    examination,
+    `select name, setting from (
+       select name, setting, 0 as rank from pg_settings
+       union all
+       select split_part(c, '=', 1), substr(c, strpos(c, '=') + 1), 1 + (s.setdatabase <> 0)::int
+         from pg_db_role_setting s join pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
+        where r.rolname = $2
+          and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))) a
+      where name = any ($1) order by rank`,
+    [names, examination.role],
+  );
+  return new Map(settings.map(({ name, setting }) => [name, setting]));
+}
 
 function lossy(loose: readonly string[], of: (name: string) => string): Finding {
   const found = loose.map((name) => `${name} is ${of(name)}`).join(", ");
