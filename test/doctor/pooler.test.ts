@@ -1,6 +1,6 @@
 import { expect, inject, test } from "vitest";
 import { examine } from "../../src/postgres/doctor/examine.ts";
-import { testDatabase } from "../support/database.ts";
+import { databaseUrl, testDatabase } from "../support/database.ts";
 
 const isPooled = inject("isPooled");
 
@@ -35,5 +35,24 @@ test.runIf(isPooled)("a pooler that loses them is fine with statements without n
   expect(await poolerOf(database.url, false)).toMatchObject({
     verdict: "ok",
     message: expect.stringMatching(/statements are sent without names/),
+  });
+});
+
+test.runIf(isPooled)(
+  "a pooler with a single server connection is found to lose them too",
+  async () => {
+    const url = databaseUrl(inject("servingUrl"), "with_one_connection");
+    expect(await poolerOf(url, true)).toMatchObject({
+      verdict: "problem",
+      message: expect.stringContaining("shares server connections"),
+    });
+  },
+);
+
+test.runIf(isPooled)("a pooler in session mode keeps named statements", async () => {
+  const url = databaseUrl(inject("servingUrl"), "in_session_mode");
+  expect(await poolerOf(url, true)).toMatchObject({
+    verdict: "ok",
+    message: expect.stringMatching(/a server connection of its own; named statements survive/),
   });
 });

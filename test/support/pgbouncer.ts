@@ -25,7 +25,7 @@ const startTimeoutMs = 10_000;
 /**
  * Runs PgBouncer in transaction mode, on a unix socket alone, as the account that the server runs as. Of
  * each database it has so few connections that clients really share them; it ignores no startup parameter,
- * so that one it doesn't know is refused.
+ * so that one it doesn't know is refused. Two names of the database postgres are there for doctor's tests.
  */
 export async function startPgBouncer(
   program: string,
@@ -56,6 +56,8 @@ export async function startPgBouncer(
 
 function settings(directory: string, { host, port: serverPort }: PooledServer): string {
   return `[databases]
+in_session_mode = host=${host} port=${serverPort} dbname=postgres pool_mode=session
+with_one_connection = host=${host} port=${serverPort} dbname=postgres pool_size=1
 * = host=${host} port=${serverPort}
 [pgbouncer]
 unix_socket_dir = ${directory}
