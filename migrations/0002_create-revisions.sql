@@ -157,6 +157,9 @@ select p.id, count(s.id),
   from state_schema.plugins p left join state_schema.plugin_state s on s.plugin_id = p.id
  group by p.id;
 
+-- Whoever serves is granted them by name: see docs/database.md.
+revoke execute on all functions in schema plugin_sidecar from public;
+
 -- Down Migration
 
 drop trigger plugin_sidecar_number_foreign_write on state_schema.plugin_state;

@@ -218,6 +218,7 @@ create function plugin_sidecar.write_entries(
 returns table (
   ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language plpgsql
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
@@ -614,7 +615,9 @@ end $$;
 create function plugin_sidecar.settle_batch(p_lane uuid, p_batch bigint)
 returns table (
   ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
-language plpgsql as $$
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
 #variable_conflict use_column
 begin
   insert into plugin_sidecar.batches as b (lane, batch, ended_at) values (p_lane, p_batch, clock_timestamp())
@@ -636,6 +639,7 @@ end $$;
 -- but the counter, as every writer does, and gives up after a second: the next step comes.
 create function plugin_sidecar.sweep(p_plugin uuid, p_limit int, out removed bigint, out more boolean)
 language plpgsql
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set lock_timeout = '1s'
@@ -670,6 +674,7 @@ end $$;
 -- batches that nobody can still ask for. Says and skips as sweep does.
 create function plugin_sidecar.sweep_answers(p_limit int, out removed bigint, out more boolean)
 language plpgsql
+set search_path = pg_catalog, pg_temp
 set enable_sort = off
 as $$
 declare
@@ -693,6 +698,9 @@ begin
   more := removed >= p_limit or v_rows >= p_limit;
   removed := removed + v_rows;
 end $$;
+
+-- Whoever serves is granted them by name: see docs/database.md.
+revoke execute on all functions in schema plugin_sidecar from public;
 
 -- Down Migration
 

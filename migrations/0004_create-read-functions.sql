@@ -44,6 +44,7 @@ returns table (
   value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
   plugin_revision bigint)
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
@@ -110,6 +111,7 @@ returns table (
   value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
   plugin_revision bigint)
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
@@ -172,6 +174,7 @@ returns table (
   key text, value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
   is_more boolean)
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 as $$
@@ -218,6 +221,9 @@ begin
     select null::text, null::text, r.revision, null::bigint, null::bigint, null::bigint, is_more
       from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
 end $$;
+
+-- Whoever serves is granted them by name: see docs/database.md.
+revoke execute on all functions in schema plugin_sidecar from public;
 
 -- Down Migration
 

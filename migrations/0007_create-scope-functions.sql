@@ -24,6 +24,7 @@ create function plugin_sidecar.delete_range(
   p_max_bytes bigint, p_request_id uuid, p_fingerprint text, p_remember_us bigint)
 returns table (is_reused boolean, deleted bigint, ended boolean, revision bigint)
 language plpgsql
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 -- For the trigger that numbers foreign writes: these it needn't.
@@ -127,6 +128,7 @@ create function plugin_sidecar.list_scopes(
 returns table (
   kind text, id text, namespace text, entries bigint, bytes bigint, revision bigint, is_more boolean)
 language plpgsql stable
+set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
@@ -199,6 +201,9 @@ begin
     select null::text, null::text, null::text, null::bigint, null::bigint, r.revision, is_more
       from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
 end $$;
+
+-- Whoever serves is granted them by name: see docs/database.md.
+revoke execute on all functions in schema plugin_sidecar from public;
 
 -- Down Migration
 

@@ -3,14 +3,22 @@ import type { Closers } from "./closers.ts";
 import type { DatabaseConfig } from "./config/config.ts";
 import { EmbeddedError } from "./embedded/embedded-error.ts";
 import type { Log } from "./log.ts";
-import type { Connection } from "./postgres/connection.ts";
+import { type Connection, withClient } from "./postgres/connection.ts";
+import {
+  currentRole,
+  describeGrants,
+  grantServing,
+  missingGrants,
+  servingGrants,
+} from "./postgres/grants.ts";
 import { checkSchema, migrate, SchemaError } from "./postgres/migrate.ts";
 import { ExitCode, StartError } from "./start-error.ts";
 import { DatabaseUnavailable } from "./state/errors.ts";
 
-/** A database that this process may use, and another way to it for migrations. */
+/** A database that this process may use. */
 export interface Database {
   readonly connection: Connection;
+  /** The same, unless migrations have a role of their own: that one then grants the other what it needs. */
   readonly migrationConnection: Connection;
 }
 
@@ -26,16 +34,20 @@ export async function openDatabase(
   closers: Closers,
   signal: AbortSignal,
 ): Promise<Database> {
+  const { namedStatements = true } = config;
   if (config.kind === "url") {
-    const connection = { connectionString: config.url };
-    const { migrationUrl = config.url } = config;
-    return { connection, migrationConnection: { connectionString: migrationUrl } };
+    const connection = { connectionString: config.url, namedStatements };
+    const { migrationUrl } = config;
+    const migrationConnection =
+      migrationUrl === undefined ? connection : { connectionString: migrationUrl };
+    return { connection, migrationConnection };
   }
   const { startEmbedded } = await import("./embedded/embedded-postgres.ts");
   try {
     const embedded = await startEmbedded({ dataDir: config.dataDir, log, signal });
     closers.add(() => embedded.stop());
-    return { connection: embedded.connection, migrationConnection: embedded.connection };
+    const connection = { ...embedded.connection, namedStatements };
+    return { connection, migrationConnection: connection };
   } catch (error) {
     throw error instanceof EmbeddedError ? embeddedStartError(error) : error;
   }
@@ -48,6 +60,8 @@ export interface Preparation {
   readonly migrate: boolean;
   /** True: a database that is away is an error; else it is waited for. */
   readonly failFast: boolean;
+  /** False: the role needn't be one that can serve. */
+  readonly forServing?: boolean;
 }
 
 /**
@@ -65,9 +79,15 @@ export async function prepareDatabase(
   for (let attempt = 0; ; attempt++) {
     try {
       if (preparation.migrate) {
-        return await migrate(migrationConnection, preparation.stateSchema);
+        const ran = await migrate(migrationConnection, preparation.stateSchema);
+        if (migrationConnection !== connection) {
+          await grantServing(migrationConnection, connection, preparation.stateSchema);
+        }
+        await requireGrants(connection, preparation);
+        return ran;
       }
       await checkSchema(connection, preparation.stateSchema);
+      await requireGrants(connection, preparation);
       return [];
     } catch (cause) {
       const error = databaseStartError(cause);
@@ -78,6 +98,26 @@ export async function prepareDatabase(
       await sleep(retryMs(attempt), undefined, { signal });
     }
   }
+}
+
+/** A role that lacks a right is refused at once rather than at the first call that needs it. */
+async function requireGrants(
+  connection: Connection,
+  { stateSchema, forServing = true }: Preparation,
+): Promise<void> {
+  if (!forServing) {
+    return;
+  }
+  await withClient(connection, async (client) => {
+    const role = await currentRole(client);
+    const missing = await missingGrants(client, role, servingGrants(stateSchema));
+    if (missing.length > 0) {
+      throw new StartError("DATABASE_PERMISSION", `role ${role} lacks ${describeGrants(missing)}`, {
+        exitCode: ExitCode.noPermission,
+        hint: "`plugin-state grants ROLE` prints the SQL that grants them.",
+      });
+    }
+  });
 }
 
 const firstRetryMs = 200;
@@ -107,7 +147,7 @@ export function databaseStartError(cause: unknown): StartError {
   const { code = "", message = "" } = (cause ?? {}) as { code?: string; message?: string };
   if (permission.has(code)) {
     const hint =
-      "Check the role and its password, and that it may create the schema plugin_sidecar.";
+      "Check the role and its password. `plugin-state doctor` says what it lacks; `plugin-state migrate` needs a role that may create schemas.";
     const said = `the database refused: ${message}`;
     return new StartError("DATABASE_PERMISSION", said, {
       exitCode: ExitCode.noPermission,

@@ -34,13 +34,14 @@ async function englishDatabase(onEnd: (drop: () => Promise<void>) => void) {
     await pool.end();
     await maintain(`drop database ${name} with (force)`);
   });
-  return { url, connection: { connectionString: url }, query: pool.query.bind(pool) };
+  const servingUrl = databaseUrl(inject("servingUrl"), name);
+  return { url, servingUrl, connection: { connectionString: url }, query: pool.query.bind(pool) };
 }
 
 type Database = Awaited<ReturnType<typeof englishDatabase>>;
 
-async function attach({ url }: Database, stateSchema = "public") {
-  const config = { ...configFor(url, ["demo"]), stateSchema };
+async function attach({ url, servingUrl }: Database, stateSchema = "public") {
+  const config = { ...configFor(servingUrl, ["demo"], url), stateSchema };
   return await startSidecar(config, createLog("silent"), new AbortController().signal);
 }
 

@@ -45,7 +45,7 @@ async function twoProcesses(): Promise<Pair> {
 
 async function serve(plugin: string): Promise<TestClient> {
   const args = ["serve", "--plugin", plugin, "--listen", "127.0.0.1:0"];
-  const running = new Running(mainScript, args, { DATABASE_URL: database.url });
+  const running = new Running(mainScript, args, database.environment);
   onTestFinished(async () => {
     running.child.kill("SIGTERM");
     await running.ended();

@@ -18,7 +18,7 @@ test("twenty sidecars starting at once on an empty database all come up", async 
   expect(ran.flat().toSorted()).toEqual(files.map((file) => file.replace(".sql", "")).toSorted());
 
   await database.addPlugin("demo");
-  const config = configFor(database.url, ["demo"]);
+  const config = configFor(database.url, ["demo"], database.ownerUrl);
   const sidecars = await Promise.all(
     Array.from({ length: 20 }, () =>
       startSidecar({ ...config, poolSize: 2 }, createLog("silent"), new AbortController().signal),

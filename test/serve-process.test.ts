@@ -37,7 +37,7 @@ async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: 
   const args = ["dist/main.js", "serve", "--plugin", "demo", "--listen", "127.0.0.1:0", ...flags];
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "ignore"],
-    env: { ...process.env, DATABASE_URL: database.url },
+    env: { ...process.env, ...database.environment },
   });
   children.push(child);
   const [line] = await once(createInterface({ input: child.stdout! }), "line");

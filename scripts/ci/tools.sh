@@ -68,6 +68,14 @@ need_promtool() {
   promtool --version
 }
 
+# PgBouncer, without leaving the service that Debian's package starts.
+need_pgbouncer() {
+  [[ -x /usr/sbin/pgbouncer ]] && return
+  need_debian pgbouncer
+  service pgbouncer stop || true
+  update-rc.d pgbouncer disable
+}
+
 # Puts a Go on the path that is new enough, or gets itself one.
 need_go() {
   local found

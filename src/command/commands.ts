@@ -1,5 +1,7 @@
 import type { OptionTable } from "../config/option.ts";
 import {
+  doctorOptions,
+  grantsOptions,
   healthOptions,
   migrateOptions,
   pluginAddOptions,
@@ -99,6 +101,33 @@ export const commands: readonly CommandSpec[] = [
     examples: [["plugin-state plugin list --json", "an array for programs"]],
     exitCodes: databaseExitCodes,
     run: async (invocation) => (await import("./plugin-list.ts")).pluginList(invocation),
+  },
+  {
+    name: "doctor",
+    summary: "check the database and say what to do",
+    description: `Looks at the database as a sidecar would and changes nothing: a line for each check with ok, warning or problem, and what to do about it. Warnings alone exit with 0.`,
+    options: doctorOptions,
+    examples: [
+      ["DATABASE_URL=postgres://app@db/app plugin-state doctor", "as the role that serves"],
+      ["plugin-state doctor --role app --json", "the rights of another role, for programs"],
+    ],
+    exitCodes: databaseExitCodes.map(({ code, meaning }) =>
+      code === ExitCode.ok ? { code, meaning: "no problem" } : { code, meaning },
+    ),
+    run: async (invocation) => (await import("./doctor.ts")).doctor(invocation),
+  },
+  {
+    name: "grants",
+    summary: "print the SQL that lets a database role serve",
+    description: `Prints the SQL that grants a database role what serving needs, and no more. Run it as the role that migrated, after every migration. Needs no database. With --migration-database-url, \`serve\` and \`migrate\` grant it themselves.`,
+    operand: { name: "ROLE", about: "the role that the sidecar connects as" },
+    options: grantsOptions,
+    examples: [["plugin-state grants app | psql postgres://owner@db/app", "lets app serve"]],
+    exitCodes: [
+      { code: ExitCode.ok, meaning: "always, but for" },
+      { code: ExitCode.usage, meaning: "wrong flag or value" },
+    ],
+    run: async (invocation) => (await import("./grants.ts")).grants(invocation),
   },
   {
     name: "health",

@@ -13,7 +13,12 @@ export async function migrate({ flags, environment }: Invocation): Promise<numbe
   const read = readDatabaseCommand(resolved, environment);
   const { stateSchema } = read.config;
   const ran = await withDatabase(read, ({ database, log, signal }) =>
-    prepareDatabase(database, { stateSchema, migrate: true, failFast: true }, log, signal),
+    prepareDatabase(
+      database,
+      { stateSchema, migrate: true, failFast: true, forServing: false },
+      log,
+      signal,
+    ),
   );
   await print(ran.length === 0 ? "the schema is up to date\n" : `${ran.join("\n")}\n`);
   return ExitCode.ok;

@@ -1,5 +1,12 @@
 import { constants } from "node:os";
-import { readServeConfig, redactConfig, type ServeConfig } from "../config/config.ts";
+import {
+  type BindingConfig,
+  readServeConfig,
+  redactConfig,
+  type ServeConfig,
+} from "../config/config.ts";
+import { readConfigFile } from "../config/config-file.ts";
+import type { Environment } from "../config/resolve.ts";
 import { createLog, type Log } from "../log.ts";
 import { type Sidecar, startSidecar } from "../server.ts";
 import { ExitCode, StartError } from "../start-error.ts";
@@ -21,11 +28,22 @@ export async function serve(
   { flags, environment }: Invocation,
   start: Start = startSidecar,
 ): Promise<number> {
-  const { config, warnings } = readServeConfig(flags, environment);
+  const { config: given, warnings } = readServeConfig(flags, environment);
+  const config = { ...given, bindings: await readFileBindings(given, environment) };
   const log = createLog(config.logLevel);
   for (const warning of warnings) log.warn(warning);
   log.debug({ version, config: redactConfig(config) }, "starting");
-  return new Run(config, log, start).untilStopped();
+  return new Run(config, log, start, environment).untilStopped();
+}
+
+/** The bindings: from the configuration file if there is one. @throws {StartError} */
+async function readFileBindings(
+  { configFile, bindings, insecure }: ServeConfig,
+  environment: Environment,
+): Promise<readonly BindingConfig[]> {
+  return configFile === undefined
+    ? bindings
+    : await readConfigFile(configFile, { environment, insecure });
 }
 
 /** One life of the process: start, ready, stop; a crash or a second signal cuts it short. */
@@ -33,12 +51,14 @@ class Run {
   readonly #config: ServeConfig;
   readonly #log: Log;
   readonly #start: Start;
+  readonly #environment: Environment;
   readonly #stopping = new AbortController();
   #starting: Promise<Sidecar> | undefined;
   #told = false;
   #crashed = false;
 
-  constructor(config: ServeConfig, log: Log, start: Start) {
+  constructor(config: ServeConfig, log: Log, start: Start, environment: Environment) {
+    this.#environment = environment;
     this.#config = config;
     this.#log = log;
     this.#start = start;
@@ -47,7 +67,9 @@ class Run {
   async untilStopped(): Promise<number> {
     process.on("uncaughtException", this.#crash);
     process.on("unhandledRejection", this.#crash);
-    const unlisten = listenForStop(this.#config.exitWithParent, this.#log, {
+    const { exitWithParent, configFile } = this.#config;
+    const unlisten = listenForStop(exitWithParent, this.#log, {
+      ...(configFile !== undefined && { reload: () => void this.#reload() }),
       stop: () => this.#stopping.abort(),
       abort: (signal) => void this.#exitNow(128 + constants.signals[signal]),
     });
@@ -89,6 +111,17 @@ class Run {
     } catch (error) {
       this.#log.fatal({ err: error }, "stopped, but not cleanly; this is a bug");
       return ExitCode.bug;
+    }
+  }
+
+  /** Reads the configuration file again. What is wrong with it is logged, and changes nothing. */
+  async #reload(): Promise<void> {
+    try {
+      const bindings = await readFileBindings(this.#config, this.#environment);
+      const sidecar = await this.#starting;
+      if (!this.#stopping.signal.aborted) await sidecar?.reload(bindings);
+    } catch (error) {
+      this.#log.error({ err: error }, "can't reload; everything stays as it is");
     }
   }
 

@@ -14,6 +14,8 @@ type StopSignal = (typeof stopSignals)[number];
 const sameRequestMs = 250;
 
 interface StopListeners {
+  /** At SIGHUP, which otherwise means to stop. */
+  reload?(): void;
   /** At the first signal, or when the parent's end of stdin is gone. */
   stop(): void;
   /** At the second signal. */
@@ -34,9 +36,14 @@ export function listenForStop(
   };
 }
 
-function listenForSignals(log: Log, { stop, abort }: StopListeners): () => void {
+function listenForSignals(log: Log, { reload, stop, abort }: StopListeners): () => void {
   let firstAt: number | undefined;
   const onSignal = (signal: StopSignal) => {
+    if (signal === "SIGHUP" && reload !== undefined) {
+      log.info({ signal }, "reading the configuration again");
+      reload();
+      return;
+    }
     if (firstAt === undefined) {
       firstAt = performance.now();
       log.info({ signal }, "stopping; a second signal stops at once");

@@ -14,7 +14,8 @@ export function withPlugins<T>(
   work: (plugins: Plugins) => Promise<T>,
 ): Promise<T> {
   const { database: which, stateSchema } = read.config;
-  const preparation = { stateSchema, migrate: which.kind === "embedded", failFast: true };
+  const migrate = which.kind === "embedded";
+  const preparation = { stateSchema, migrate, failFast: true, forServing: false };
   return withDatabase(read, async ({ database, log, signal, closers }) => {
     await prepareDatabase(database, preparation, log, signal);
     const pool = new Pool({

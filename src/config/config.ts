@@ -46,9 +46,13 @@ export interface ServeConfig {
 }
 
 /** The database to use: our own in a directory, or one that was given. */
-export type DatabaseConfig =
+export type DatabaseConfig = (
   | { readonly kind: "embedded"; readonly dataDir: string }
-  | { readonly kind: "url"; readonly url: string; readonly migrationUrl?: string };
+  | { readonly kind: "url"; readonly url: string; readonly migrationUrl?: string }
+) & {
+  /** False: statements without names. */
+  readonly namedStatements?: boolean;
+};
 
 /** One listener, the plugin it serves, and what it allows to whom. */
 export interface BindingConfig {

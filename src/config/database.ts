@@ -40,10 +40,11 @@ interface Place {
 export function readDatabase(resolved: ResolvedDatabase): ReadDatabase {
   const place = placeOfDatabase(resolved);
   const warnings = [...overruledVariables(resolved, place), ...visiblePasswords(resolved)];
+  const statements = resolved.values.noPreparedStatements ? { namedStatements: false } : {};
   if (place === undefined || place.name === "dataDir") {
     refuseMigrationUrl(resolved, place);
     const dataDir = resolved.values.dataDir ?? defaultDataDir();
-    return { database: { kind: "embedded", dataDir }, warnings };
+    return { database: { kind: "embedded", dataDir, ...statements }, warnings };
   }
   const url = place.name === "databaseUrl" ? resolved.values.databaseUrl : urlInFile(resolved);
   if (url === undefined) throw new Error("the database URL is undefined though it was given");
@@ -51,15 +52,15 @@ export function readDatabase(resolved: ResolvedDatabase): ReadDatabase {
     ? undefined
     : resolved.values.migrationDatabaseUrl;
   const migration = migrationUrl === undefined ? {} : { migrationUrl };
-  return { database: { kind: "url", url, ...migration }, warnings };
+  return { database: { kind: "url", url, ...migration, ...statements }, warnings };
 }
 
 /** The database as it may be shown: without passwords. */
 export function redactDatabase(database: DatabaseConfig): DatabaseConfig {
   if (database.kind === "embedded") return database;
-  const { kind, url, migrationUrl } = database;
+  const { url, migrationUrl } = database;
   const migration = migrationUrl === undefined ? {} : { migrationUrl: redactSecrets(migrationUrl) };
-  return { kind, url: redactSecrets(url), ...migration };
+  return { ...database, url: redactSecrets(url), ...migration };
 }
 
 function placeOfDatabase({ sources }: ResolvedDatabase): Place | undefined {

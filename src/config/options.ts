@@ -68,6 +68,11 @@ export const databaseOptions = {
     about:
       "The schema with the tables plugins and plugin_state. `public` attaches to tables that Paperclip made there.",
   }),
+  noPreparedStatements: toggle({
+    flag: "--no-prepared-statements",
+    about:
+      "Send statements without names: for poolers that lose prepared statements between transactions, such as PgBouncer before 1.21 in transaction mode. Each is then parsed anew.",
+  }),
 };
 
 /** Of the commands that may change the schema. */
@@ -334,6 +339,34 @@ export const pluginListOptions = {
   }),
   ...databaseOptions,
 };
+
+const role = {
+  placeholder: "NAME",
+  allowed: "the name of a database role",
+  accepts: (given: string) =>
+    notEmpty(given) && Buffer.byteLength(given) <= limits.maxSchemaNameBytes,
+};
+
+/** Of `doctor`. */
+export const doctorOptions = {
+  role: text({
+    ...role,
+    flag: "--role",
+    env: null,
+    about:
+      "The role whose rights are judged: that of the sidecar, when doctor connects as another.",
+    fallbackText: "the role of the database URL",
+  }),
+  json: toggle({
+    flag: "--json",
+    env: null,
+    about: "Print a JSON object instead of lines.",
+  }),
+  ...databaseOptions,
+};
+
+/** Of `grants`. */
+export const grantsOptions = { stateSchema: databaseOptions.stateSchema };
 
 /** Of `health`. */
 export const healthOptions = {

@@ -1,7 +1,10 @@
 import pg from "pg";
 
-/** Where a database is: what pg's clients take. */
-export type Connection = pg.ClientConfig;
+/** Where a database is, and what may be asked of the way to it. */
+export interface Connection extends pg.ClientConfig {
+  /** False: no named statements, for poolers that lose them between two transactions. */
+  readonly namedStatements?: boolean;
+}
 
 /** A connection that isn't open after this will hardly be: whoever waits for the database tries again. */
 const connectMs = 10_000;

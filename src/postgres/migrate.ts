@@ -14,11 +14,11 @@ const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
  * The advisory lock that lets one sidecar migrate at a time. Not node-pg-migrate's default, which a
  * host that uses the same library on the same database would hold too.
  */
-const lockValue = 7_063_819_051_152_021;
+export const migrationLock = 7_063_819_051_152_021;
 /** How long a migration waits for a table lock before it gives up and lets the table's users pass. */
 const lockTimeoutMs = 10_000;
 /** The first PostgreSQL with UNIQUE NULLS NOT DISTINCT. */
-const minServerVersion = 150_000;
+export const minServerVersion = 150_000;
 
 /** The database isn't one this release can serve; starting again won't help. */
 export class SchemaError extends Error {
@@ -54,11 +54,8 @@ export class SchemaError extends Error {
 export async function migrate(connection: Connection, stateSchema: string): Promise<string[]> {
   return await withClient(connection, async (client) => {
     await requireServerVersion(client);
-    let ran: string[] = [];
-    if ((await missingMigrations(client)).length > 0) {
-      await client.query(`set lock_timeout = ${lockTimeoutMs}`);
-      ran = await runMigrations(client, stateSchema);
-    }
+    const isComplete = (await missingMigrations(client)).length === 0;
+    const ran = isComplete ? [] : await migrateInTurn(client, stateSchema);
     await requireStateSchema(client, stateSchema);
     return ran;
   });
@@ -99,8 +96,12 @@ async function requireServerVersion(client: pg.Client): Promise<void> {
   }
 }
 
-/** The migrations of this release that haven't run. Cheap: most starts find none. */
-async function missingMigrations(client: pg.Client): Promise<string[]> {
+/**
+ * The migrations of this release that haven't run. Cheap: most starts find none.
+ *
+ * @throws {SchemaError} when a newer release has migrated.
+ */
+export async function missingMigrations(client: pg.Client): Promise<string[]> {
   const known = migrationNames();
   const run = await migrationsRun(client);
   const unknown = run.filter((name) => !known.includes(name));
@@ -135,6 +136,27 @@ function migrationNames(): string[] {
     .sort();
 }
 
+/**
+ * Waits for its turn and runs what is missing, all in one transaction: lock and settings end with it,
+ * also behind a pooler that gives each transaction another of its connections.
+ */
+async function migrateInTurn(client: pg.Client, stateSchema: string): Promise<string[]> {
+  await client.query("begin");
+  try {
+    await client.query("select pg_advisory_xact_lock($1)", [migrationLock]);
+    await client.query(
+      `set local lock_timeout = ${lockTimeoutMs}; set local search_path = pg_catalog, pg_temp`,
+    );
+    const ran = await runMigrations(client, stateSchema);
+    // The runner has committed, unless another sidecar had left nothing to run.
+    await client.query("commit");
+    return ran;
+  } catch (error) {
+    await client.query("rollback").catch(ignore);
+    throw error;
+  }
+}
+
 async function runMigrations(client: pg.Client, stateSchema: string): Promise<string[]> {
   // Loaded when needed: it takes longer than all the rest of a start.
   const { runner } = await import("node-pg-migrate");
@@ -147,8 +169,7 @@ async function runMigrations(client: pg.Client, stateSchema: string): Promise<st
       migrationsTable,
       migrationsSchema: ownSchema,
       createMigrationsSchema: true,
-      lockValue,
-      advisoryLockMode: "wait",
+      noLock: true,
       singleTransaction: true,
       logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
       migrationLoaderStrategies: [
@@ -187,11 +208,16 @@ function refusedByMigration(error: unknown): SchemaError | undefined {
     : undefined;
 }
 
-async function requireStateSchema(client: pg.Client, stateSchema: string): Promise<void> {
+/** Which schema the state of a migrated database is in. */
+export async function installedStateSchema(client: pg.Client): Promise<string> {
   const { rows } = await client.query<{ schema_of_state: string }>(
     `select schema_of_state from ${ownSchema}.installation`,
   );
-  const installed = only(rows).schema_of_state;
+  return only(rows).schema_of_state;
+}
+
+async function requireStateSchema(client: pg.Client, stateSchema: string): Promise<void> {
+  const installed = await installedStateSchema(client);
   if (installed !== stateSchema) {
     throw new SchemaError(
       "STATE_SCHEMA_DIFFERS",

@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
+import type { Connection } from "./connection.ts";
 import { isConnectionLost, isCrowded, isDatabaseChanged, sqlState, unavailable } from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
 import { Sockets } from "./sockets.ts";
@@ -8,7 +9,7 @@ import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
   /** Where: a URL, or the fields of an embedded server. */
-  readonly connection: pg.ClientConfig;
+  readonly connection: Connection;
   /** Connections, at most. */
   readonly connections: number;
   /** How long a connection may take to open, and a statement to answer, in milliseconds. */
@@ -157,7 +158,7 @@ export class Pool {
     let broken: Error | undefined;
     try {
       // pg's own row type is any; each caller names the columns of its statement.
-      const result = await client.query({ ...statement, values: [...values] });
+      const result = await client.query({ ...this.#asSent(statement), values: [...values] });
       watched?.ended();
       this.#answeredAt = performance.now();
       return result.rows as Row[];
@@ -173,6 +174,15 @@ export class Pool {
     } finally {
       client.release(broken);
     }
+  }
+
+  /** Without its name a statement is parsed anew each time, and nothing of it stays with the server. */
+  #asSent(statement: Statement): Omit<Statement, "name"> {
+    if (this.#options.connection.namedStatements !== false) {
+      return statement;
+    }
+    const { name: _, ...unnamed } = statement;
+    return unnamed;
   }
 
   /** Waits for statements under way, then closes every connection. */

@@ -7,8 +7,8 @@ import { type Statement, sweep, sweepAnswers } from "./statements.ts";
 export interface SweeperOptions {
   readonly pool: Pool;
   readonly log: Log;
-  /** The plugins this process serves. */
-  readonly pluginIds: readonly string[];
+  /** The plugins this process serves; asked before each round of sweeps. */
+  readonly pluginIds: () => readonly string[];
   /** Between two looks, give or take a quarter at random, in milliseconds. */
   readonly intervalMs: number;
   /** Told what a step removed, by the statement that did. */
@@ -30,17 +30,11 @@ interface Task {
  */
 export class Sweeper {
   readonly #options: SweeperOptions;
-  readonly #tasks: readonly Task[];
   readonly #stopped = new AbortController();
   #loop: Promise<void> | undefined;
 
   constructor(options: SweeperOptions) {
     this.#options = options;
-    const entries = [...new Set(options.pluginIds)].map((id) => ({
-      statement: sweep,
-      values: [id, maxStepRows],
-    }));
-    this.#tasks = [...entries, { statement: sweepAnswers, values: [maxStepRows] }];
   }
 
   /** Begins, with a pause. */
@@ -56,12 +50,20 @@ export class Sweeper {
 
   async #run(): Promise<void> {
     while (await this.#pause()) {
-      let tasks = this.#tasks;
+      let tasks = this.#tasks();
       // Round by round, so that a plugin with much to remove doesn't hold up the others.
       while (tasks.length > 0) {
         tasks = await this.#round(tasks);
       }
     }
+  }
+
+  #tasks(): Task[] {
+    const entries = this.#options.pluginIds().map((id) => ({
+      statement: sweep,
+      values: [id, maxStepRows],
+    }));
+    return [...entries, { statement: sweepAnswers, values: [maxStepRows] }];
   }
 
   /** Does a step of each, and says which of them have more to do. */

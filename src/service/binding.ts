@@ -1,4 +1,5 @@
 import type { StateBounds } from "../state/limits.ts";
+import type { Permissions } from "../state/permissions.ts";
 import type { Store } from "../state/store.ts";
 
 /**
@@ -8,6 +9,7 @@ import type { Store } from "../state/store.ts";
 export interface Binding {
   readonly version: string;
   readonly bounds: StateBounds;
+  readonly permissions: Permissions;
   /**
    * The plugin it serves.
    *

@@ -17,17 +17,22 @@ import {
   maxValueDepth,
 } from "../state/limits.ts";
 import type { Binding } from "./binding.ts";
+import { wireKinds } from "./respond.ts";
 
 /** Tells which sidecar this is, which plugin it serves, and its limits. */
 export async function getServerInfo(
   binding: Binding,
 ): Promise<MessageInitShape<typeof GetServerInfoResponseSchema>> {
-  const { bounds } = binding;
+  const { bounds, permissions } = binding;
   return {
     version: binding.version,
     apiVersions: [PluginStateService.file.proto.package],
     plugin: binding.plugin(),
-    capabilities: [],
+    capabilities: [...permissions.capabilities],
+    allowedScopes: (permissions.scopes ?? []).map(({ kind, id }) => ({
+      kind: wireKinds[kind],
+      ...(id !== undefined && { id }),
+    })),
     limits: {
       maxKeyBytes,
       maxScopeIdBytes,

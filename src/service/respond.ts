@@ -7,7 +7,8 @@ import {
 } from "../gen/pluginstate/v1/entry_pb.ts";
 import type { Entry, Scope, ScopeKind } from "../state/entry.ts";
 
-const wireKinds: Readonly<Record<ScopeKind, WireKind>> = {
+/** The kinds as the proto has them. */
+export const wireKinds: Readonly<Record<ScopeKind, WireKind>> = {
   instance: WireKind.INSTANCE,
   company: WireKind.COMPANY,
   project: WireKind.PROJECT,

@@ -56,7 +56,11 @@ test("flags alone are flags of serve", async () => {
 
 test.each([
   [["servee"], "unknown command 'servee'", "Did you mean serve?"],
-  [["xyz"], "unknown command 'xyz'", "The commands are serve, migrate, plugin, health, version"],
+  [
+    ["xyz"],
+    "unknown command 'xyz'",
+    "The commands are serve, migrate, plugin, doctor, grants, health, version",
+  ],
   [["plugin", "ad"], "unknown command 'ad'", "Did you mean add?"],
   [["plugin"], "plugin-state plugin needs one of its commands", "plugin-state plugin --help"],
   [["plugin", "add"], "missing required argument 'KEY'", "plugin-state plugin add --help"],

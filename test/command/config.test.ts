@@ -262,6 +262,19 @@ describe("which database", () => {
     );
   });
 
+  test("statements have names unless a flag or the environment says otherwise", () => {
+    const database = { kind: "url", url, namedStatements: false };
+    expect(config({ plugin, databaseUrl: [url], noPreparedStatements: ["true"] }).database).toEqual(
+      database,
+    );
+    const environment = { DATABASE_URL: url, PLUGIN_STATE_NO_PREPARED_STATEMENTS: "1" };
+    expect(config({ plugin }, environment).database).toEqual(database);
+    const embedded = { kind: "embedded", dataDir: "/data", namedStatements: false };
+    expect(config({ dataDir: ["/data"], noPreparedStatements: ["true"] }).database).toEqual(
+      embedded,
+    );
+  });
+
   test("a migration URL needs a given database", () => {
     expect(refusal({ migrationDatabaseUrl: [url] }).message).toContain(
       "--migration-database-url needs --database-url",

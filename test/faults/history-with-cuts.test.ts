@@ -5,7 +5,7 @@ import { anySeed, recordHistory, summaryOf } from "../history/run.ts";
 import { describeViolation } from "../history/violation.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { FaultProxy } from "../support/proxy.ts";
-import { type TestSidecar, testSidecar } from "../support/sidecar.ts";
+import { configFor, type TestSidecar, testSidecar } from "../support/sidecar.ts";
 import { rounds } from "./round.ts";
 
 const calls = 500 * rounds;
@@ -20,8 +20,8 @@ beforeAll(async () => {
   proxies = [await FaultProxy.before(database.url), await FaultProxy.before(database.url)];
   sidecars = [];
   for (const proxy of proxies) {
-    const url = proxy.through(database.url);
-    sidecars.push(await testSidecar(database, ["demo"], { database: { kind: "url", url } }));
+    const { database: throughProxy } = configFor(proxy.through(database.url), []);
+    sidecars.push(await testSidecar(database, ["demo"], { database: throughProxy }));
   }
 });
 

@@ -6,9 +6,15 @@ import { templateName } from "./global-setup.ts";
 
 /** A database of a test's own, dropped with `await using`. */
 export interface TestDatabase extends AsyncDisposable {
+  /** As the role that serves, which has no rights but those of src/postgres/grants.ts. */
   readonly url: string;
+  /** What tells the command to serve it. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** As the role that owns everything. */
+  readonly ownerUrl: string;
+  /** The owner's. */
   readonly connection: Connection;
-  /** Runs plain SQL, as a foreign writer would. */
+  /** Runs plain SQL as the owner, as a foreign writer would. */
   query<Row extends pg.QueryResultRow>(text: string, values?: unknown[]): Promise<Row[]>;
   /** Registers a plugin by plain SQL, as the host does, and returns its id. */
   addPlugin(key: string): Promise<string>;
@@ -19,14 +25,21 @@ export async function testDatabase(template = templateName): Promise<TestDatabas
   const server = inject("databaseUrl");
   const name = `test_${randomBytes(6).toString("hex")}`;
   await createDatabase(server, name, template);
-  const url = databaseUrl(server, name);
-  const pool = new pg.Pool({ connectionString: url, max: 2 });
+  const ownerUrl = databaseUrl(server, name);
+  const pool = new pg.Pool({ connectionString: ownerUrl, max: 2 });
   pool.on("error", () => undefined);
   const query: TestDatabase["query"] = async (text, values) =>
     (await pool.query(text, values)).rows;
+  const url = databaseUrl(inject("servingUrl"), name);
+  const isPooled = inject("isPooled");
   return {
     url,
-    connection: { connectionString: url },
+    environment: {
+      DATABASE_URL: url,
+      ...(isPooled && { PLUGIN_STATE_NO_PREPARED_STATEMENTS: "1" }),
+    },
+    ownerUrl,
+    connection: { connectionString: ownerUrl },
     query,
     addPlugin: async (key) => {
       const [plugin] = await query<{ id: string }>(

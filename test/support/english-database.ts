@@ -29,7 +29,8 @@ export async function englishSidecar(): Promise<EnglishSidecar> {
   const pool = new pg.Pool({ connectionString: url, max: 4 });
   pool.on("error", () => undefined);
   await pool.query(hostTables);
-  const config = { ...configFor(url, ["demo"]), stateSchema: "public" };
+  const serving = databaseUrl(inject("servingUrl"), name);
+  const config = { ...configFor(serving, ["demo"], url), stateSchema: "public" };
   const sidecar = await startSidecar(config, createLog("silent"), new AbortController().signal);
   const [binding] = sidecar.bindings;
   const client = new TestClient(binding!.address);

@@ -3,25 +3,36 @@ import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
-import { type EmbeddedPostgres, startEmbedded } from "../../src/embedded/embedded-postgres.ts";
+import { startEmbedded } from "../../src/embedded/embedded-postgres.ts";
+import { withClient } from "../../src/postgres/connection.ts";
+import { grantStatements, servingGrants } from "../../src/postgres/grants.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { createDatabase, databaseUrl } from "./database.ts";
+import { startPgBouncer } from "./pgbouncer.ts";
 
 declare module "vitest" {
   interface ProvidedContext {
     /** URL of the server's maintenance database; see database.ts for one of your own. */
     databaseUrl: string;
+    /** The same as the role that serves, through the pooler if there is one. */
+    servingUrl: string;
+    /** Whether sidecars reach the database through a pooler that loses named statements. */
+    isPooled: boolean;
   }
 }
 
 /** The database that every test's own is copied from: migrated, empty. */
 export const templateName = "template_migrated";
 
+/** The role of the sidecars under test. */
+export const servingRole = "test_serving";
+
 const quiet = { info() {}, warn() {}, error() {} };
 
 /**
  * Starts one real PostgreSQL for the run: the embedded one or, with PLUGIN_STATE_TEST_PG_BIN_DIR,
- * another version's binaries under the same supervisor.
+ * another version's binaries under the same supervisor. With PLUGIN_STATE_TEST_PGBOUNCER, a pgbouncer
+ * program, sidecars reach it through that; what tests do themselves goes to the server.
  */
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = join(tmpdir(), `ps-test-${randomBytes(6).toString("hex")}`);
@@ -33,17 +44,31 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     settings,
     ...(binDir ? { binDir } : {}),
   });
-  const url = urlOf(postgres);
+  const url = urlOf(postgres.connection, postgres.connection.user);
   await createDatabase(url, templateName, "template0");
   await migrate({ connectionString: databaseUrl(url, templateName) }, "plugin_sidecar");
+  await withClient({ connectionString: databaseUrl(url, templateName) }, async (client) => {
+    await client.query(`create role ${servingRole} login`);
+    for (const statement of grantStatements(servingGrants("plugin_sidecar"), servingRole)) {
+      await client.query(statement);
+    }
+  });
   project.provide("databaseUrl", url);
+  const program = process.env["PLUGIN_STATE_TEST_PGBOUNCER"];
+  const { host, port, user } = postgres.connection;
+  const users = [servingRole, user];
+  const pooler = program
+    ? await startPgBouncer(program, `${dataDir}-pool`, { host, port, users })
+    : undefined;
+  project.provide("servingUrl", urlOf(pooler ?? { host, port }, servingRole));
+  project.provide("isPooled", pooler !== undefined);
   return async () => {
+    await pooler?.stop();
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
   };
 }
 
-function urlOf({ connection }: EmbeddedPostgres): string {
-  const { host, port, user } = connection;
+function urlOf({ host, port }: { host: string; port: number }, user: string): string {
   return `postgres://${user}@localhost:${port}/postgres?host=${encodeURIComponent(host)}`;
 }

@@ -1,3 +1,4 @@
+import { inject } from "vitest";
 import type { ServeConfig } from "../../src/config/config.ts";
 import { createLog } from "../../src/log.ts";
 import { type Sidecar, startSidecar } from "../../src/server.ts";
@@ -48,9 +49,18 @@ export async function testSidecar(
 }
 
 /** What `serve` would be told. */
-export function configFor(url: string, plugins: readonly string[]): ServeConfig {
+export function configFor(
+  url: string,
+  plugins: readonly string[],
+  migrationUrl?: string,
+): ServeConfig {
   return {
-    database: { kind: "url", url },
+    database: {
+      kind: "url",
+      url,
+      ...(migrationUrl && { migrationUrl }),
+      namedStatements: !inject("isPooled"),
+    },
     stateSchema: "plugin_sidecar",
     migrate: true,
     bindings: plugins.map((plugin) => ({

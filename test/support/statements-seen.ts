@@ -1,9 +1,13 @@
 /** Reads what a client sends to PostgreSQL, as far as it names a statement. */
 export class StatementsSeen {
   #rest = Buffer.alloc(0);
+  #unnamed = "";
   #hasStarted = false;
 
-  /** Takes the next bytes, and tells which prepared statements (by name) and simple queries (by text) they run. */
+  /**
+   * Takes the next bytes, and tells which prepared statements (by name) and simple queries (by text) they
+   * run. A statement without a name has that of the function it calls, as the sidecar's have.
+   */
   push(bytes: Buffer): string[] {
     this.#rest = Buffer.concat([this.#rest, bytes]);
     const seen: string[] = [];
@@ -21,8 +25,10 @@ export class StatementsSeen {
       const [first, second] = this.#rest
         .toString("latin1", head + 4, Math.min(end, 1000))
         .split("\0");
-      if (type === "B" && second !== undefined) {
-        seen.push(second);
+      if (type === "P" && first === "") {
+        this.#unnamed = /plugin_sidecar\.(\w+)\(/.exec(second ?? "")?.[1] ?? "";
+      } else if (type === "B" && second !== undefined) {
+        seen.push(second || this.#unnamed);
       } else if (type === "Q" && first !== undefined) {
         seen.push(first);
       }

@@ -1,0 +1,199 @@
+import { isDeepStrictEqual } from "node:util";
+import type { Server } from "@grpc/grpc-js";
+import { BoundPlugin } from "./bound-plugin.ts";
+import { callLog } from "./call-log.ts";
+import { isGuarded } from "./config/bindings.ts";
+import type { BindingConfig, ServeConfig } from "./config/config.ts";
+import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb.ts";
+import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
+import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
+import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
+import { Guard } from "./guard.ts";
+import type { Log } from "./log.ts";
+import type { Observation } from "./observation.ts";
+import { addUnaryService } from "./rpc/handler.ts";
+import type { HealthService } from "./rpc/health.ts";
+import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
+import { addReflection, type Reflection } from "./rpc/reflection.ts";
+import { createGrpcServer } from "./rpc/server-options.ts";
+import { completeStatuses } from "./rpc/status-interceptor.ts";
+import { renewStreamTables } from "./rpc/stream-tables.ts";
+import { pluginStateHandlers } from "./service/plugin-state-service.ts";
+import { completeStatus, statusOf } from "./service/status.ts";
+import { ExitCode, StartError } from "./start-error.ts";
+import { maxTransactBytes, type StateBounds } from "./state/limits.ts";
+import type { StateBackend } from "./state-backend.ts";
+import { version } from "./version.ts";
+
+/** Calls at once on one connection; a client holds back what is above it. */
+const maxConcurrentStreams = 1024;
+/** Beside one value of the largest size, a request may hold this much more. */
+const requestSlackBytes = 1024 * 1024;
+
+/** What every binding of a process is served with. */
+export interface Surroundings {
+  readonly config: ServeConfig;
+  readonly log: Log;
+  readonly health: HealthService;
+  readonly watch: Observation;
+}
+
+/** What a host is told of a binding. */
+export interface BindingAddress {
+  readonly plugin: string;
+  readonly pluginId: string;
+  readonly address: string;
+}
+
+/** One binding as it is served: a gRPC server of its own, at an address of its own. */
+export class BindingServer {
+  readonly #surroundings: Surroundings;
+  readonly #log: Log;
+  readonly #plugin: BoundPlugin;
+  readonly #guard: Guard;
+  readonly #server: Server;
+  readonly #reflection: Reflection;
+  #config: BindingConfig;
+  #listener: Listener | undefined;
+  #isClosed = false;
+
+  /** @throws {StartError} when its token or TLS files can't be used. */
+  constructor(config: BindingConfig, surroundings: Surroundings) {
+    const { config: serve, log, health, watch } = surroundings;
+    this.#surroundings = surroundings;
+    this.#config = config;
+    this.#log = log.child({ plugin: config.plugin });
+    this.#plugin = new BoundPlugin(version, boundsOf(config, serve), config.permissions);
+    this.#guard = new Guard(config, this.#log, isOpenToAll);
+    const { maxValueBytes } = boundsOf(config, serve);
+    this.#server = createGrpcServer({
+      maxReceiveBytes: Math.max(2 * maxValueBytes, maxTransactBytes) + requestSlackBytes,
+      maxSendBytes: -1,
+      maxConcurrentStreams,
+      interceptors: [
+        completeStatuses(watch.statuses(completeStatus)),
+        ...this.#guard.interceptors,
+        renewStreamTables(),
+      ],
+    });
+    addUnaryService(this.#server, PluginStateService, pluginStateHandlers(this.#plugin), {
+      toStatus: statusOf,
+      ...watch.calls(config.plugin, callLog(this.#log, serve.slowCallMs)),
+    });
+    health.addTo(this.#server);
+    this.#reflection = addReflection(this.#server, describedFiles, [PluginStateService.typeName]);
+  }
+
+  get config(): BindingConfig {
+    return this.#config;
+  }
+
+  /** The id of its plugin; undefined until it is bound to one. */
+  get pluginId(): string | undefined {
+    return this.#plugin.found?.id;
+  }
+
+  /** Whether it has ended, or begun to. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** What a host is told. */
+  get address(): BindingAddress {
+    const { plugin } = this.#config;
+    const { id: pluginId, key } = this.#plugin.found ?? { id: "", key: plugin };
+    return { plugin: key, pluginId, address: this.#listener?.address ?? "" };
+  }
+
+  /** Accepts connections. @throws {StartError} when it can't. */
+  async open(): Promise<void> {
+    const { config, watch } = this.#surroundings;
+    const credentials = this.#guard.credentials;
+    try {
+      this.#listener = await listen(this.#server, this.#config.listen, {
+        loopbackOnly: !config.insecure && !isGuarded(this.#config),
+        onAcceptError: (error) => this.#log.error({ err: error }, "can't accept connections"),
+        onConnection: watch.onConnection,
+        ...(credentials === undefined ? {} : { credentials }),
+      });
+    } catch (error) {
+      throw error instanceof ListenError ? bindError(error) : error;
+    }
+  }
+
+  /** Finds its plugin, and lets calls reach its state. @throws what {@link StateBackend.find} does. */
+  async bind(backend: StateBackend): Promise<void> {
+    const plugin = await backend.find(this.#config.plugin);
+    this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
+  }
+
+  /** Whether {@link update} can make it serve as another configuration says; else it takes a new one. */
+  fits(next: BindingConfig): boolean {
+    const { config } = this.#surroundings;
+    const now = this.#config;
+    return (
+      now.plugin === next.plugin &&
+      isDeepStrictEqual(now.listen, next.listen) &&
+      isDeepStrictEqual(now.tls, next.tls) &&
+      (now.tokens === undefined) === (next.tokens === undefined) &&
+      boundsOf(now, config).maxValueBytes === boundsOf(next, config).maxValueBytes
+    );
+  }
+
+  /** Serves as another configuration says, without anybody's call or connection noticing. @throws {StartError} */
+  update(next: BindingConfig): void {
+    this.#guard.update(next);
+    this.#plugin.allow(next.permissions, boundsOf(next, this.#surroundings.config));
+    this.#config = next;
+  }
+
+  /** Stops accepting at once; the rest is {@link close}'s. */
+  async stopAccepting(): Promise<void> {
+    this.#isClosed = true;
+    await this.#listener?.close();
+  }
+
+  /** Lets calls in flight finish, for so long, and ends. With 0 cuts everything. */
+  async close(graceMs: number): Promise<void> {
+    this.#isClosed = true;
+    this.#reflection.shutdown();
+    if (graceMs === 0) {
+      this.#listener?.destroyConnections();
+    }
+    await drain(this.#server, graceMs);
+    this.#plugin.drain();
+    this.#guard.close();
+  }
+}
+
+/** What reflection describes beside health and itself: our service, and what its errors hold. */
+const describedFiles = [
+  PluginStateService.file,
+  file_pluginstate_v1_errors,
+  file_google_rpc_status,
+  file_google_rpc_error_details,
+];
+
+/** Health is for probes, which have no token; reflection tells what this page's proto does. */
+function isOpenToAll(path: string): boolean {
+  return !path.startsWith(`/${PluginStateService.typeName}/`);
+}
+
+function boundsOf(binding: BindingConfig, { bounds }: ServeConfig): StateBounds {
+  return { ...bounds, ...binding.bounds };
+}
+
+function bindError(error: ListenError): StartError {
+  const exitCode = error.reason === "permission" ? ExitCode.noPermission : ExitCode.cannotBind;
+  const hint =
+    error.reason === "not_loopback"
+      ? "Listen on 127.0.0.1, ::1 or a unix socket; or serve TLS and demand a token or client certificates; or allow it with --insecure."
+      : "Give another address with --listen; port 0 lets the system choose one.";
+  const retryable = error.reason === "address_in_use";
+  return new StartError(error.reason.toUpperCase(), error.message, {
+    exitCode,
+    retryable,
+    hint,
+    cause: error,
+  });
+}

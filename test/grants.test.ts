@@ -1,0 +1,201 @@
+import { expect, test } from "vitest";
+import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { createLog } from "../src/log.ts";
+import { examine } from "../src/postgres/doctor/examine.ts";
+import { grantStatements, servingGrants } from "../src/postgres/grants.ts";
+import { Pool } from "../src/postgres/pool.ts";
+import * as statements from "../src/postgres/statements.ts";
+import { startSidecar } from "../src/server.ts";
+import { ExitCode } from "../src/start-error.ts";
+import { run } from "./command/run-command.ts";
+import { TestClient } from "./support/client.ts";
+import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { servingRole } from "./support/global-setup.ts";
+import { configFor, testSidecar } from "./support/sidecar.ts";
+
+const grants = servingGrants("plugin_sidecar");
+const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
+
+function granted(kind: string): string[] {
+  return grants.filter((grant) => grant.kind === kind).map((grant) => grant.name);
+}
+
+/** A role of a test's own; what it was granted goes with the database. */
+async function withRole(
+  database: TestDatabase,
+  role: string,
+  work: (url: string) => Promise<void>,
+): Promise<void> {
+  const quoted = `"${role.replaceAll('"', '""')}"`;
+  await database.query(`create role ${quoted} login`);
+  try {
+    const url = new URL(database.ownerUrl);
+    url.username = encodeURIComponent(role);
+    await work(url.href);
+  } finally {
+    await database.query(`drop owned by ${quoted}; drop role ${quoted}`);
+  }
+}
+
+test("every table and function of the schema is granted, but for triggers, and nothing else", async () => {
+  await using database = await testDatabase();
+  const tables = await database.query<{ name: string }>(
+    `select relname as name from pg_class
+      where relnamespace = 'plugin_sidecar'::regnamespace and relkind = 'r'`,
+  );
+  expect(granted("table").toSorted()).toEqual(tables.map((table) => table.name).toSorted());
+  const functions = await database.query<{ name: string }>(
+    `select proname as name from pg_proc
+      where pronamespace = 'plugin_sidecar'::regnamespace and prorettype <> 'trigger'::regtype`,
+  );
+  expect(granted("function").toSorted()).toEqual(functions.map((one) => one.name).toSorted());
+});
+
+test("nobody may call a function of the schema without having been granted it", async () => {
+  await using database = await testDatabase();
+  const open = await database.query<{ name: string }>(
+    `select proname as name from pg_proc
+      where pronamespace = 'plugin_sidecar'::regnamespace and has_function_privilege('public', oid, 'execute')`,
+  );
+  expect(open).toEqual([]);
+});
+
+test("the serving role makes nothing, empties nothing and registers nobody", async () => {
+  await using database = await testDatabase();
+  const results = await examine(database.connection, {
+    stateSchema: "plugin_sidecar",
+    role: servingRole,
+    isEmbedded: false,
+  });
+  for (const check of ["grants", "least-privilege"]) {
+    expect(results.find((result) => result.name === check)).toMatchObject({ verdict: "ok" });
+  }
+  for (const forbidden of [
+    "create table plugin_sidecar.t ()",
+    "create function plugin_sidecar.f() returns int language sql return 1",
+    "truncate plugin_sidecar.plugin_state",
+    "insert into plugin_sidecar.plugins (plugin_key, package_name, version, manifest_json) values ('a', 'a', '1', '{}')",
+    "delete from plugin_sidecar.plugin_revisions",
+    "alter table plugin_sidecar.plugin_state disable trigger all",
+    "update plugin_sidecar.installation set schema_of_state = 'a'",
+  ]) {
+    const tried = database.query(`begin; set local role ${servingRole}; ${forbidden}`);
+    await expect(tried, forbidden).rejects.toMatchObject({ code: "42501" });
+    await database.query("rollback");
+  }
+});
+
+test("what `plugin-state grants` prints lets a role serve, whatever its name is", async () => {
+  await using database = await testDatabase();
+  await database.addPlugin("demo");
+  const role = `Odd "role"; drop table x; -- ${Math.random()}`;
+  await withRole(database, role, async (url) => {
+    const { code, stdout } = await run(["grants", role]);
+    expect(code).toBe(0);
+    await database.query(stdout);
+
+    const asRole = { kind: "url" as const, url };
+    await using sidecar = await testSidecar(database, ["demo"], { database: asRole });
+    await sidecar.client.call("set", { ...name, valueJson: "1" });
+    expect((await sidecar.client.call("get", name)).entry?.valueJson).toBe("1");
+  });
+});
+
+test("sidecars with a role for migrations grant the serving one what it lacks, all at once", async () => {
+  await using database = await testDatabase("template0");
+  await withRole(database, `serving_${Math.random().toString(36).slice(2)}`, async (url) => {
+    const config = {
+      ...configFor(url, ["demo"]),
+      database: { kind: "url" as const, url, migrationUrl: database.ownerUrl },
+      poolSize: 1,
+    };
+    const start = () => startSidecar(config, createLog("silent"), new AbortController().signal);
+    // Nobody is registered yet: all but that is done.
+    await expect(start()).rejects.toMatchObject({ reason: "PLUGIN_NOT_REGISTERED" });
+    await database.addPlugin("demo");
+    await database.query(
+      `revoke all on all tables in schema plugin_sidecar from "${new URL(url).username}"`,
+    );
+    const sidecars = await Promise.all(Array.from({ length: 6 }, start));
+    using client = new TestClient(sidecars[0]!.bindings[0]!.address);
+    expect(await client.call("set", { ...name, valueJson: "1" })).toMatchObject({ created: true });
+    await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
+  });
+});
+
+test("a role that lacks a right is refused at the start, with what it lacks", async () => {
+  await using database = await testDatabase();
+  await database.addPlugin("demo");
+  await database.query(
+    `revoke execute on function plugin_sidecar.delete_range from ${servingRole}`,
+  );
+  await expect(testSidecar(database)).rejects.toMatchObject({
+    reason: "DATABASE_PERMISSION",
+    exitCode: ExitCode.noPermission,
+    retryable: false,
+    message: `role ${servingRole} lacks EXECUTE on function "plugin_sidecar"."delete_range"`,
+    hint: expect.stringContaining("plugin-state grants"),
+  });
+});
+
+test("the SQL of the grants names each object with its schema, quoted", () => {
+  const sql = grantStatements(servingGrants('Ho"st'), "app").join("\n");
+  expect(sql).toContain('grant usage on schema "Ho""st" to "app";');
+  expect(sql).toContain(
+    'grant select, insert, update, delete on table "Ho""st"."plugin_state" to "app";',
+  );
+});
+
+test("every function that a statement calls has a search path of its own", async () => {
+  await using database = await testDatabase();
+  const called = Object.values(statements)
+    .map((statement) => ("text" in statement ? statement.text : ""))
+    .flatMap((text) => [...text.matchAll(/plugin_sidecar\.(\w+)\(/g)].map(([, one]) => one));
+  expect(called).toContain("write_entries");
+  const fixed = await database.query<{ name: string }>(
+    `select proname as name from pg_proc
+      where pronamespace = 'plugin_sidecar'::regnamespace
+        and 'search_path=pg_catalog, pg_temp' = any (proconfig)`,
+  );
+  expect(fixed.map((one) => one.name)).toEqual(expect.arrayContaining(called));
+});
+
+test("another role's operator on the search path isn't called", async () => {
+  await using database = await testDatabase();
+  await using sidecar = await testSidecar(database);
+  // pg_catalog multiplies no bigint with an interval, so this one would fit better.
+  await database.query(
+    `create function public.foreign_hand(bigint, interval) returns interval language plpgsql
+       as 'begin raise exception ''called''; end';
+     create operator public.* (leftarg = bigint, rightarg = interval, function = public.foreign_hand);
+     grant execute on function public.foreign_hand to public`,
+  );
+  await expect(database.query("select 1::bigint * interval '1 s'")).rejects.toThrow("called");
+
+  const set = sidecar.client.call("set", { ...name, valueJson: "1", ttl: { seconds: 60n } });
+  expect(await set).toMatchObject({ created: true });
+});
+
+test.each([
+  [true, 1],
+  [false, 0],
+])(
+  "with namedStatements %s the server keeps %d statement of a connection",
+  async (namedStatements, kept) => {
+    await using database = await testDatabase();
+    const pool = new Pool({
+      connection: { ...database.connection, namedStatements },
+      connections: 1,
+      timeoutMs: 10_000,
+      log: createLog("silent"),
+      onConnectionFailure: () => {},
+    });
+    const count = {
+      name: "count",
+      text: "select count(*)::int4 as kept from pg_prepared_statements where name <> ''",
+    };
+    await pool.run(count, []);
+    expect(await pool.run(count, [])).toEqual([{ kept }]);
+    await pool.close();
+  },
+);
