@@ -59,6 +59,7 @@ test("without anything it is the embedded database and the demo plugin on the de
       drainTimeoutMs: 8_000,
       failFast: false,
       exitWithParent: false,
+      acceptWhenReady: false,
       logLevel: "info",
       slowCallMs: 1_000,
     },
@@ -376,15 +377,65 @@ describe("bindings", () => {
   });
 
   test.each(["0.0.0.0:50051", "[::]:50051", "192.0.2.1:50051", "sidecar.example:50051"])(
-    "%s is refused for lack of TLS, unless --insecure",
+    "%s is refused in the clear, unless --insecure",
     (address) => {
       const failure = refusal({ listen: [address] });
 
-      expect(failure.message).toContain("neither TLS nor tokens");
+      expect(failure.message).toContain("can be reached from other machines");
       expect(failure.hint).toContain("--insecure");
       expect(config({ listen: [address], insecure: ["true"] })).toMatchObject({ insecure: true });
     },
   );
+
+  test("TLS without a token or client certificates doesn't guard an address that others reach", () => {
+    const tls = { tlsCertFile: ["/c"], tlsKeyFile: ["/k"], listen: ["0.0.0.0:1"] };
+
+    expect(refusal(tls).hint).toContain("demand a token or client certificates");
+    expect(() => config({ ...tls, tokenFile: ["/t"] })).not.toThrow();
+    expect(() => config({ ...tls, tlsClientCaFile: ["/ca"] })).not.toThrow();
+  });
+
+  test("a certificate without its key, or a client CA alone, is refused", () => {
+    expect(refusal({ tlsCertFile: ["/c"] }).message).toContain("both --tls-cert-file and");
+    expect(refusal({ tlsClientCaFile: ["/ca"] }).message).toContain("both --tls-cert-file and");
+  });
+
+  test("one token isn't shared by plugins", () => {
+    const listen = ["127.0.0.1:0", "127.0.0.1:0"];
+    const failure = refusal({ plugin: ["a", "b"], listen, tokenFile: ["/t"] });
+
+    expect(failure.hint).toContain("--config");
+  });
+
+  test("a token that can be guessed is refused without being shown", () => {
+    const { message } = refusal({ token: ["too-short"] });
+
+    expect(message).toContain("--token must be 16 to 4096 characters");
+    expect(message).not.toContain("too-short");
+  });
+
+  test("capabilities and scopes are what the binding allows", () => {
+    const given = { capability: ["plugin.state.read"], scope: ["issue", "agent:A-1"] };
+
+    expect(config(given).bindings[0]?.permissions).toEqual({
+      capabilities: ["plugin.state.read"],
+      scopes: [
+        { kind: "issue", id: undefined },
+        { kind: "agent", id: "A-1" },
+      ],
+    });
+    expect(refusal({ capability: ["plugin.state.admin"] }).message).toContain(
+      "one of plugin.state",
+    );
+    expect(refusal({ scope: ["instance:x"] }).message).toContain("instance takes no ID");
+    expect(refusal({ scope: ["galaxy"] }).message).toContain("must be KIND or KIND:ID");
+  });
+
+  test("--config excludes what the file says", () => {
+    expect(refusal({ config: ["f"], plugin: ["a"] }).message).toContain("--plugin and --config");
+    expect(refusal({ config: ["f"], scope: ["issue"] }).message).toContain("--scope and --config");
+    expect(config({ config: ["f"] })).toMatchObject({ configFile: "f", bindings: [] });
+  });
 
   test.each(["127.0.0.1:0", "127.8.8.8:1", "[::1]:1", "localhost:1", "unix:/a", "fd:3"])(
     "%s needs no --insecure",

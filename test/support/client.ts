@@ -8,7 +8,14 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import { anyUnpack } from "@bufbuild/protobuf/wkt";
-import { Client, credentials, type Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import {
+  type ChannelCredentials,
+  Client,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import {
   BadRequestSchema,
   ErrorInfoSchema,
@@ -31,8 +38,8 @@ type Methods = typeof PluginStateService.method;
 export class TestClient implements Disposable {
   readonly #client: Client;
 
-  constructor(address: string) {
-    this.#client = new Client(address, credentials.createInsecure(), {
+  constructor(address: string, channel: ChannelCredentials = credentials.createInsecure()) {
+    this.#client = new Client(address, channel, {
       "grpc.max_receive_message_length": -1,
       // A connection of its own. Clients of one process share one otherwise, and a call that one of
       // them starts as the server says goodbye ends those of the others with INTERNAL on Node 20.11.
@@ -64,6 +71,7 @@ export class TestClient implements Disposable {
         (request: Buffer) => request,
         (reply: Buffer) => fromBinary(method.output as DescMessage, reply),
         bytes,
+        metadataOf(options),
         { ...(options.deadlineMs && { deadline: Date.now() + options.deadlineMs }) },
         (error, reply) => {
           if (error) {
@@ -82,7 +90,16 @@ export class TestClient implements Disposable {
   }
 }
 
+function metadataOf({ authorization }: CallOptions): Metadata {
+  const metadata = new Metadata();
+  if (authorization !== undefined) {
+    metadata.set("authorization", authorization);
+  }
+  return metadata;
+}
+
 export interface CallOptions {
+  readonly authorization?: string;
   readonly deadlineMs?: number;
   readonly signal?: AbortSignal;
 }
