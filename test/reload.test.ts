@@ -1,0 +1,239 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { failure, TestClient } from "./support/client.ts";
+import { type TestDatabase, testDatabase } from "./support/database.ts";
+
+const first = "first-token-0123456789";
+const second = "second-token-0123456789";
+const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
+
+let database: TestDatabase;
+let directory: string;
+let file: string;
+const children: ChildProcess[] = [];
+const clients: TestClient[] = [];
+
+beforeEach(async () => {
+  database = await testDatabase();
+  directory = mkdtempSync(join(tmpdir(), "plugin-state-"));
+  file = join(directory, "bindings.yaml");
+});
+
+afterEach(async () => {
+  for (const client of clients.splice(0)) client[Symbol.dispose]();
+  for (const child of children.splice(0)) {
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill("SIGKILL");
+      await once(child, "exit");
+    }
+  }
+  rmSync(directory, { recursive: true });
+  await database[Symbol.asyncDispose]();
+});
+
+interface Entry {
+  readonly plugin: string;
+  readonly [field: string]: unknown;
+}
+
+/** A unix socket for each plugin, so that addresses are known. */
+function socketOf(plugin: string): string {
+  return `unix:${join(directory, `${plugin}.sock`)}`;
+}
+
+function configure(...entries: readonly Entry[]): void {
+  const bindings = entries.map((entry) => ({ listen: socketOf(entry.plugin), ...entry }));
+  writeFileSync(file, JSON.stringify({ bindings }));
+}
+
+function clientOf(plugin: string): TestClient {
+  const client = new TestClient(socketOf(plugin));
+  clients.push(client);
+  return client;
+}
+
+interface Serving {
+  readonly child: ChildProcess;
+  readonly ready: { readonly event: string; readonly bindings: { address: string }[] };
+  /** Sends SIGHUP and waits until its outcome is logged. */
+  reload(): Promise<Record<string, unknown>>;
+}
+
+async function serve(): Promise<Serving> {
+  const child = spawn(process.execPath, ["dist/main.js", "serve", "--config", file], {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...database.environment },
+  });
+  children.push(child);
+  const outcomes: Record<string, unknown>[] = [];
+  createInterface({ input: child.stderr! }).on("line", (line) => {
+    const logged: Record<string, unknown> = JSON.parse(line);
+    if (/read the configuration again|can't reload/.test(String(logged["msg"]))) {
+      outcomes.push(logged);
+    }
+  });
+  const [line] = await once(createInterface({ input: child.stdout! }), "line");
+  return {
+    child,
+    ready: JSON.parse(line),
+    reload: async () => {
+      child.kill("SIGHUP");
+      return await vi.waitFor(() => outcomes.shift() ?? Promise.reject(new Error("no outcome")), {
+        timeout: 20_000,
+      });
+    },
+  };
+}
+
+test("SIGHUP adds and removes bindings, while another's connection and calls go on", async () => {
+  for (const plugin of ["a", "b", "c"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" }, { plugin: "b" });
+  const { ready, reload } = await serve();
+  expect(ready.bindings).toHaveLength(2);
+  const a = clientOf("a");
+  let isOver = false;
+  const calls = (async () => {
+    let made = 0;
+    for (; !isOver; made++) await a.call("set", { ...name, valueJson: String(made) });
+    return made;
+  })();
+  await clientOf("b").call("set", { ...name, valueJson: '"b"' });
+
+  configure({ plugin: "a" }, { plugin: "c" });
+  expect(await reload()).toMatchObject({ added: 1, removed: 1, changed: 0, failed: 0 });
+
+  await clientOf("c").call("set", { ...name, valueJson: '"c"' });
+  expect((await failure(clientOf("b").call("get", name, { deadlineMs: 2_000 }))).codeName).toBe(
+    "UNAVAILABLE",
+  );
+  isOver = true;
+  expect(await calls).toBeGreaterThan(0);
+});
+
+test("a binding that comes back finds its state", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" }, { plugin: "b" });
+  const { reload } = await serve();
+  await clientOf("b").call("set", { ...name, valueJson: '"kept"' });
+
+  configure({ plugin: "a" });
+  await reload();
+  configure({ plugin: "a" }, { plugin: "b" });
+  await reload();
+
+  expect((await clientOf("b").call("get", name)).entry?.valueJson).toBe('"kept"');
+});
+
+test("tokens, capabilities, scopes and quotas change on open connections", async () => {
+  await database.addPlugin("a");
+  const tokenFile = join(directory, "token");
+  writeFileSync(tokenFile, first);
+  configure({ plugin: "a", token_file: "token" });
+  const { reload } = await serve();
+  const client = clientOf("a");
+  const authorized = { authorization: `Bearer ${first}` };
+  await client.call("set", { ...name, valueJson: "1" }, authorized);
+
+  writeFileSync(tokenFile, `${first}\n${second}`);
+  const restricted = {
+    plugin: "a",
+    token_file: "token",
+    capabilities: ["plugin.state.write"],
+    scopes: ["instance"],
+    quota_entries: 1,
+  };
+  configure(restricted);
+  expect(await reload()).toMatchObject({ added: 0, removed: 0, changed: 0, failed: 0 });
+
+  const other = { ...name, key: "other", valueJson: "2" };
+  expect((await failure(client.call("get", name, authorized))).reason).toBe("CAPABILITY_DENIED");
+  expect((await failure(client.call("set", other, authorized))).reason).toBe("QUOTA_EXCEEDED");
+  await client.call("set", { ...name, valueJson: "3" }, { authorization: `Bearer ${second}` });
+});
+
+test("a demand for a token closes the door that was open", async () => {
+  await database.addPlugin("a");
+  configure({ plugin: "a" });
+  const { reload } = await serve();
+  await clientOf("a").call("get", name);
+
+  writeFileSync(join(directory, "token"), first);
+  configure({ plugin: "a", token_file: "token" });
+  expect(await reload()).toMatchObject({ changed: 1 });
+
+  expect((await failure(clientOf("a").call("get", name))).codeName).toBe("UNAUTHENTICATED");
+  await clientOf("a").call("get", name, { authorization: `Bearer ${first}` });
+});
+
+test("another plugin on the same address is another binding: nothing of the first is to be seen", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a", listen: socketOf("x") });
+  const { reload } = await serve();
+  await clientOf("x").call("set", { ...name, valueJson: '"of a"' });
+
+  configure({ plugin: "b", listen: socketOf("x") });
+  expect(await reload()).toMatchObject({ changed: 1, added: 0, removed: 0 });
+
+  expect((await clientOf("x").call("get", name)).entry).toBeUndefined();
+});
+
+test("a file that is wrong changes nothing", async () => {
+  await database.addPlugin("a");
+  configure({ plugin: "a" });
+  const { reload } = await serve();
+
+  writeFileSync(file, "bindings: [{ plugin: a, lisden: x }]");
+  expect(await reload()).toMatchObject({ level: "error" });
+
+  await clientOf("a").call("get", name);
+});
+
+test("one binding that can't be served doesn't keep the others from it", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" });
+  const { child, reload } = await serve();
+
+  configure({ plugin: "a" }, { plugin: "nobody" }, { plugin: "b" });
+  expect(await reload()).toMatchObject({ added: 1, failed: 1 });
+  await clientOf("a").call("get", name);
+  await clientOf("b").call("get", name);
+
+  await database.addPlugin("nobody");
+  expect(await reload()).toMatchObject({ added: 1, failed: 0 });
+  await clientOf("nobody").call("get", name);
+  child.kill("SIGTERM");
+  expect((await once(child, "exit"))[0]).toBe(0);
+});
+
+test("50 plugins in one process share 3 connections, and none sees another's state", async () => {
+  const plugins = Array.from({ length: 50 }, (_, index) => `p${index}`);
+  for (const plugin of plugins) await database.addPlugin(plugin);
+  configure(...plugins.map((plugin) => ({ plugin })));
+  await serve();
+
+  await Promise.all(
+    plugins.map(async (plugin) => {
+      const client = clientOf(plugin);
+      await Promise.all(
+        Array.from({ length: 20 }, (_, index) =>
+          client.call("set", { ...name, key: `k${index}`, valueJson: JSON.stringify(plugin) }),
+        ),
+      );
+      const { entries } = await client.call("list", { scope: name.scope });
+      expect(entries).toHaveLength(20);
+      for (const { valueJson } of entries) expect(valueJson).toBe(JSON.stringify(plugin));
+    }),
+  );
+
+  const [row] = await database.query<{ count: number }>(
+    `select count(*)::int from pg_stat_activity
+      where datname = current_database() and application_name = 'plugin-state-sidecar'`,
+  );
+  expect(row!.count).toBeLessThanOrEqual(3);
+});
