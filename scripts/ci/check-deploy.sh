@@ -97,9 +97,9 @@ state() {
 }
 before=$(state "$owner_url")
 cd "$directory"
-OWNER_URL=$owner_url bash -euxo pipefail -c "$(cd "$CI_ROOT" && fence backup)"
+OWNER_URL=$owner_url bash -euo pipefail -c "$(cd "$CI_ROOT" && fence backup)"
 psql --no-psqlrc --quiet --command 'alter database plugin_state rename to plugin_state_lost'
-bash -euxo pipefail -c "$(cd "$CI_ROOT" && fence restore)"
+bash -euo pipefail -c "$(cd "$CI_ROOT" && fence restore)"
 [[ $(state "$owner_url") == "$before" ]] || die "the restored state differs: $(state "$owner_url")" "$before"
 (cd "$CI_ROOT" && fence skip-revisions) | psql --no-psqlrc -v ON_ERROR_STOP=1 "$owner_url"
 cd "$CI_ROOT"
