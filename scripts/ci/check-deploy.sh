@@ -5,10 +5,9 @@ set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
 need_grpcurl
-need_go_tool kube-score "github.com/zegl/kube-score/cmd/kube-score@$kube_score_version"
-# Its name is `cmd`.
-need_go_tool cmd "github.com/compose-spec/compose-go/v2/cmd@$compose_go_version"
-need_python kubernetes "kubernetes-validate==$kubernetes_validate_version"
+need_kube_score
+need_compose_go
+need_kubernetes_validate
 need_debian systemd
 need_postgres_15
 PATH=/usr/lib/postgresql/15/bin:$PATH
