@@ -3,7 +3,8 @@
 #   make-secrets.sh [DIRECTORY]
 set -euo pipefail
 directory=${1:-$(dirname "$0")/secrets}
-mkdir -p -m 0700 "$directory"
+mkdir -p "$directory"
+chmod 0700 "$directory"
 
 # password NAME: 32 hexadecimal digits, which a URL needs no escapes for.
 password() {

@@ -5,10 +5,9 @@ set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
 need_grpcurl
-need_go_tool kube-score "github.com/zegl/kube-score/cmd/kube-score@$kube_score_version"
-# Its name is `cmd`.
-need_go_tool cmd "github.com/compose-spec/compose-go/v2/cmd@$compose_go_version"
-need_python kubernetes "kubernetes-validate==$kubernetes_validate_version"
+need_kube_score
+need_compose_go
+need_kubernetes_validate
 need_debian systemd
 need_postgres_15
 PATH=/usr/lib/postgresql/15/bin:$PATH
@@ -90,16 +89,16 @@ say "backup and restore"
 fence() { sed -n "/^<!-- $1 -->$/,/^\`\`\`$/p" docs/operations.md | sed '1,2d;$d'; }
 state() {
   psql --no-psqlrc --quiet --no-align --tuples-only "$1" --command "
-    select p.plugin_key, r.revision, r.entry_count, r.entry_bytes, count(s.*), max(s.revision), sum(s.size_bytes)
+    select p.plugin_key, r.revision, r.entries, r.bytes, count(s.*), max(s.revision), sum(s.size_bytes)
       from plugin_sidecar.plugins p join plugin_sidecar.plugin_revisions r on r.plugin_id = p.id
       left join plugin_sidecar.plugin_state s on s.plugin_id = p.id
      group by 1, 2, 3, 4 order by 1"
 }
 before=$(state "$owner_url")
 cd "$directory"
-OWNER_URL=$owner_url bash -euxo pipefail -c "$(cd "$CI_ROOT" && fence backup)"
+OWNER_URL=$owner_url bash -euo pipefail -c "$(cd "$CI_ROOT" && fence backup)"
 psql --no-psqlrc --quiet --command 'alter database plugin_state rename to plugin_state_lost'
-bash -euxo pipefail -c "$(cd "$CI_ROOT" && fence restore)"
+bash -euo pipefail -c "$(cd "$CI_ROOT" && fence restore)"
 [[ $(state "$owner_url") == "$before" ]] || die "the restored state differs: $(state "$owner_url")" "$before"
 (cd "$CI_ROOT" && fence skip-revisions) | psql --no-psqlrc -v ON_ERROR_STOP=1 "$owner_url"
 cd "$CI_ROOT"

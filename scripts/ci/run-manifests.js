@@ -6,7 +6,7 @@
 //
 // DIRECTORY gets everything that is made; in it are `secrets`, with the two database URLs that
 // make-secrets.sh made. COMPOSE.json is the resolved compose.yaml. PATH has grpcurl.
-import { execFileSync, spawn } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, copyFileSync, mkdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
@@ -89,16 +89,18 @@ async function checkSystemd() {
   const socket = place(unit("plugin-state@.socket").ListenStream);
   const [program, ...args] = words(started.ExecStart);
   requireEqual("systemd: program", program, "/usr/bin/plugin-state");
-  const environment = environmentOf(unitEnvironment(started), place);
-  const passed = Object.entries(environment).flatMap(([key, value]) => ["-E", `${key}=${value}`]);
+  // It passes on what it is told to, and PATH.
+  const environment = Object.entries(unitEnvironment(started));
+  const passed = environment.flatMap(([key, value]) => ["-E", `${key}=${place(value)}`]);
   const activate = ["--fdname=state", `--listen=${socket}`, ...passed, process.execPath, main];
   const sidecar = start("systemd: plugin-state", [
     "systemd-socket-activate",
     ...activate,
     ...args.map(place),
   ]);
-  // Nothing of it runs before this connects; the call waits for it.
+  // Nothing of it runs before somebody connects, whose call waits for it.
   await until(() => sidecar.log.some((line) => line.startsWith("Listening on")));
+  await until(() => isServing(`unix:${socket}`));
   requireState(sidecar, place, `unix:${socket}`);
   await becomesReady(sidecar);
   requireEqual("systemd: address", sidecar.ready.bindings[0].address, "fd:3");
@@ -198,7 +200,7 @@ async function stop(sidecar, seconds) {
 /** Ours, without what would lead the sidecar elsewhere, and with what the manifest says. */
 function environmentOf(environment, place) {
   const ours = Object.entries(process.env).filter(
-    ([name]) => name !== "DATABASE_URL" && !name.startsWith("PLUGIN_STATE_"),
+    ([name]) => name !== "DATABASE_URL" && !/^(PG|PLUGIN_STATE_)/.test(name),
   );
   const theirs = Object.entries(environment ?? {}).map(([name, value]) => [name, place(value)]);
   return Object.fromEntries([...ours, ...theirs]);
@@ -238,6 +240,11 @@ function words(text) {
 
 function requireCredential({ LoadCredential = "" }, name) {
   requireEqual("systemd: credential", LoadCredential.split(":")[0], name);
+}
+
+function isServing(address) {
+  const asked = spawnSync("node", [main, "health", "--address", address], { encoding: "utf8" });
+  return asked.stdout === "SERVING\n";
 }
 
 async function until(isTrue) {

