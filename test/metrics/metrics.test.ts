@@ -4,6 +4,7 @@ import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { withClient } from "../../src/postgres/connection.ts";
 import { failure, TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
+import { holdWrites } from "../support/hold-writes.ts";
 import { anyPort, scrape } from "../support/metrics.ts";
 import { FaultProxy } from "../support/proxy.ts";
 import { testSidecar } from "../support/sidecar.ts";
@@ -53,6 +54,25 @@ test("what grpc refuses before an RPC sees it is counted apart", async () => {
 
   expect(value("plugin_state_rpc_refused_total", { code: "RESOURCE_EXHAUSTED" })).toBe(1);
   expect(value("plugin_state_rpc_duration_seconds_count", { method: "Set" })).toBeUndefined();
+});
+
+test("a call that its client gives up is counted once, as what became of it", async () => {
+  await using served = await testSidecar(database, ["one"], { metricsListen: anyPort });
+  const writes = await holdWrites(database);
+  const late = failure(
+    served.client.call("set", { ...name, valueJson: "1" }, { deadlineMs: 2000 }),
+  );
+  await writes.areWaiting(1);
+  expect((await late).code).toBe(status.DEADLINE_EXCEEDED);
+  await writes.release();
+  const finished = async () =>
+    (await scrape(served.sidecar.metrics)).samples.filter(
+      (sample) => sample.name === "plugin_state_plugin_calls_total",
+    );
+  await expect.poll(finished).toHaveLength(1);
+  const { value } = await scrape(served.sidecar.metrics);
+  expect(value("plugin_state_rpc_in_flight")).toBe(0);
+  expect(value("plugin_state_rpc_refused_total")).toBeUndefined();
 });
 
 test("open connections and calls in flight are those of the moment", async () => {
