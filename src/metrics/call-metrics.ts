@@ -70,9 +70,9 @@ export class CallMetrics {
   };
 
   /** A request was refused before an RPC saw it. */
-  refused(code: status): void {
+  readonly refused = (code: status): void => {
     this.#refused.with(status[code]).value += 1;
-  }
+  };
 
   #duration(method: string, code: status): Distribution {
     let byCode = this.#byMethod.get(method);
