@@ -1,5 +1,6 @@
-import { type DestinationStream, type LogFn, type Logger, pino, stdSerializers } from "pino";
+import { type DestinationStream, type LogFn, type Logger, pino } from "pino";
 import { redactSecrets } from "./config/redact.ts";
+import { errorForLog, textForLog } from "./error-for-log.ts";
 
 /** How much is logged; `silent` logs nothing. */
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
@@ -37,27 +38,10 @@ export function createLog(level: LogLevel, destination: DestinationStream = stde
 /** Strips the sentence itself too; a bare error's message would become the sentence as it is. */
 function redactMessage(this: Logger, args: Parameters<LogFn>, method: LogFn): void {
   const [first]: readonly unknown[] = args;
-  const said = first instanceof Error && args.length === 1 ? [first, first.message] : args;
+  const said = first instanceof Error && args.length === 1 ? [first, textForLog(first)] : args;
   const redacted = said.map((arg) => (typeof arg === "string" ? redactSecrets(arg) : arg));
   // The same arguments, texts still texts.
   method.apply(this, redacted as Parameters<LogFn>);
-}
-
-/** The message and stack of an error with its causes, and its code; nothing else it may carry. */
-function errorForLog(error: unknown): unknown {
-  if (!(error instanceof Error)) return redactSecrets(String(error));
-  const { type, message, stack } = stdSerializers.err(error);
-  const code = "code" in error ? error.code : undefined;
-  const reason = "reason" in error ? error.reason : undefined;
-  // Node joins failed connection attempts in an AggregateError with an empty message.
-  const parts = error instanceof AggregateError ? error.errors.map(String) : [];
-  return {
-    type,
-    message: redactSecrets([message, ...parts].filter(Boolean).join("; ")),
-    stack: redactSecrets(stack),
-    ...(code === undefined ? {} : { code }),
-    ...(reason === undefined ? {} : { reason }),
-  };
 }
 
 /**

@@ -59,18 +59,23 @@ export class Observation {
    * Of calls whose time is over, or that were cancelled, an RPC may have seen the request: it tells.
    */
   statuses(complete: Complete): Complete {
-    const metrics = this.#metrics;
-    if (metrics === undefined) {
+    const refused = this.onRefused;
+    if (refused === undefined) {
       return complete;
     }
     return (status) => {
       const completed = complete(status);
       const code = completed.code ?? Code.UNKNOWN;
       if (completed !== status && !endedByClient.has(code)) {
-        metrics.calls.refused(code);
+        refused(code);
       }
       return completed;
     };
+  }
+
+  /** For whoever refuses requests before an RPC sees them. */
+  get onRefused(): ((code: Code) => void) | undefined {
+    return this.#metrics?.calls.refused;
   }
 
   /** For the pool. */

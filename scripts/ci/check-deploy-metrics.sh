@@ -21,6 +21,12 @@ say "the dashboard's expressions"
 node scripts/ci/dashboard-rules.js deploy/grafana/plugin-state.json >"$CI_WORK/dashboard.rules.yml"
 promtool check rules "$CI_WORK/dashboard.rules.yml"
 
+say "the dashboard by Grafana's types"
+need_grafana_types
+node scripts/ci/dashboard-types.js deploy/grafana/plugin-state.json "$grafana_types" >"$CI_WORK/dashboard.ts"
+node_modules/.bin/tsc --ignoreConfig --noEmit --strict --skipLibCheck --target es2022 \
+  --module esnext --moduleResolution bundler "$CI_WORK/dashboard.ts"
+
 say "a scrape"
 node scripts/ci/with-sidecar.js \
   --start "node dist/main.js serve --metrics-listen unix:$CI_WORK/metrics.sock" \

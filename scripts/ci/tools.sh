@@ -14,6 +14,7 @@ hadolint_version=2.15.1
 kube_score_version=v1.20.0
 compose_go_version=v2.16.2
 kubernetes_validate_version=1.37.0
+grafana_types_version=0.0.21
 # What the Go tools and test/clients/go need.
 go_minor=25
 go_toolchain=go1.25.14
@@ -156,6 +157,16 @@ need_compose_go() {
 
 need_kubernetes_validate() {
   need_python kubernetes "kubernetes-validate==$kubernetes_validate_version"
+}
+
+# Grafana's own types of dashboards, panels and queries, at $grafana_types.
+need_grafana_types() {
+  local directory=$CI_WORK/grafana-types package=@grafana/grafana-foundation-sdk
+  export grafana_types=$directory/node_modules/$package
+  [[ -e $directory/complete ]] && return
+  mkdir -p "$directory"
+  npm install --prefix "$directory" --no-save --ignore-scripts "$package@$grafana_types_version"
+  touch "$directory/complete"
 }
 
 # need_node VERSION: puts that Node.js first on the path, from its npm package.

@@ -37,7 +37,7 @@ export class CallMetrics {
   });
   readonly #refused = new Counter({
     name: "plugin_state_rpc_refused_total",
-    help: "Requests that no RPC has seen, by gRPC status code: too large, of an unknown method, malformed.",
+    help: "Requests that no RPC has seen, by gRPC status code: too large, badly compressed, with a deadline that is none.",
     labelNames: ["code"],
   });
   readonly #flying = this.#inFlight.with();
@@ -70,9 +70,9 @@ export class CallMetrics {
   };
 
   /** A request was refused before an RPC saw it. */
-  refused(code: status): void {
+  readonly refused = (code: status): void => {
     this.#refused.with(status[code]).value += 1;
-  }
+  };
 
   #duration(method: string, code: status): Distribution {
     let byCode = this.#byMethod.get(method);

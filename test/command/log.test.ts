@@ -51,6 +51,53 @@ test("of an error its message, causes and code are logged, and nothing else it c
   expect(line["err"]).toMatchObject({ message: "can't write: duplicate key", code: "23505" });
 });
 
+/** An error as pg makes it of PostgreSQL's answer. */
+function databaseError(text: string, fields: Record<string, string>): Error {
+  return Object.assign(new Error(text), { severity: "ERROR", routine: "ExecInsert", ...fields });
+}
+
+test.each([
+  ["a data exception", { code: "22P02" }],
+  ["what a trigger raises", { code: "P0001", routine: "exec_stmt_raise" }],
+  ["what a trigger raises under any code", { code: "42501", routine: "exec_stmt_raise" }],
+  ["a code that nobody knows", { code: "ZZ001" }],
+])(
+  "PostgreSQL's text of %s isn't logged, wherever it stands: it may quote a value",
+  (_, fields) => {
+    const cause = databaseError("no hunter2", fields);
+    const error = new Error("can't write", { cause });
+
+    const lines = [
+      logged((log) => log.error({ err: error }, "failed")),
+      logged((log) => log.error({ err: cause }, "failed")),
+      logged((log) => log.error(cause)),
+    ];
+
+    expect(JSON.stringify(lines)).not.toContain("hunter2");
+    expect(lines[0]?.["err"]).toMatchObject({
+      message: expect.stringMatching(/^can't write: PostgreSQL's text isn't logged/),
+    });
+    expect(lines[1]?.["err"]).toMatchObject({ code: fields.code });
+  },
+);
+
+test.each([
+  ["permission denied for table plugin_state", { code: "42501" }],
+  ["terminating connection due to administrator command", { code: "57P01" }],
+  [
+    "schema host has no tables plugins and plugin_state",
+    {
+      code: "42P01",
+      routine: "exec_stmt_raise",
+      where: "PL/pgSQL function inline_code_block line 6 at RAISE",
+    },
+  ],
+])("what an operator has to mend is logged as PostgreSQL says it: %s", (text, fields) => {
+  const line = logged((log) => log.error({ err: databaseError(text, fields) }, "failed"));
+
+  expect(line["err"]).toMatchObject({ message: text, code: fields.code });
+});
+
 test("the attempts inside an AggregateError are logged: its own message is empty", () => {
   const error = new AggregateError([new Error("connect ECONNREFUSED ::1:1"), new Error("no")]);
 

@@ -55,12 +55,15 @@ export class Running {
 
   async #holds(condition: () => boolean, text: string): Promise<void> {
     while (!condition()) {
-      const more = Promise.race([
-        once(this.child.stdout, "data"),
-        once(this.child.stderr, "data"),
-        this.#ended.then(() => "ended" as const),
-      ]);
-      if ((await more) === "ended" && !condition()) {
+      const heard = new AbortController();
+      const { signal } = heard;
+      const data = [this.child.stdout, this.child.stderr].map((stream) =>
+        // Aborted when the other one was first: nobody waits for it any more.
+        once(stream, "data", { signal }).catch(() => undefined),
+      );
+      const more = await Promise.race([...data, this.#ended.then(() => "ended" as const)]);
+      heard.abort();
+      if (more === "ended" && !condition()) {
         throw new Error(`ended without ${JSON.stringify(text)}: ${this.stdout}${this.stderr}`);
       }
     }

@@ -1,15 +1,21 @@
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
+import { Metrics } from "../../src/metrics/metrics.ts";
 import { withClient } from "../../src/postgres/connection.ts";
+import { Lane } from "../../src/postgres/lane.ts";
+import { Overloaded } from "../../src/state/errors.ts";
 import { failure, TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
-import { anyPort, scrape } from "../support/metrics.ts";
+import { holdWrites } from "../support/hold-writes.ts";
+import { anyPort, parseScrape, scrape } from "../support/metrics.ts";
 import { FaultProxy } from "../support/proxy.ts";
 import { testSidecar } from "../support/sidecar.ts";
 
 const scope = { kind: ScopeKind.INSTANCE };
 const name = { scope, key: "k" };
+/** For what happens at once, but on a busy machine not. */
+const soon = { timeout: 20_000 };
 let database: TestDatabase;
 
 beforeAll(async () => {
@@ -55,6 +61,25 @@ test("what grpc refuses before an RPC sees it is counted apart", async () => {
   expect(value("plugin_state_rpc_duration_seconds_count", { method: "Set" })).toBeUndefined();
 });
 
+test("a call that its client gives up is counted once, as what became of it", async () => {
+  await using served = await testSidecar(database, ["one"], { metricsListen: anyPort });
+  const writes = await holdWrites(database);
+  const late = failure(
+    served.client.call("set", { ...name, valueJson: "1" }, { deadlineMs: 2000 }),
+  );
+  await writes.areWaiting(1);
+  expect((await late).code).toBe(status.DEADLINE_EXCEEDED);
+  await writes.release();
+  const finished = async () =>
+    (await scrape(served.sidecar.metrics)).samples.filter(
+      (sample) => sample.name === "plugin_state_plugin_calls_total",
+    );
+  await expect.poll(finished, soon).toHaveLength(1);
+  const { value } = await scrape(served.sidecar.metrics);
+  expect(value("plugin_state_rpc_in_flight")).toBe(0);
+  expect(value("plugin_state_rpc_refused_total")).toBeUndefined();
+});
+
 test("open connections and calls in flight are those of the moment", async () => {
   await using served = await testSidecar(database, ["one"], { metricsListen: anyPort });
   const { metrics } = served.sidecar;
@@ -66,7 +91,7 @@ test("open connections and calls in flight are those of the moment", async () =>
   await second.call("get", name);
   expect(await number("plugin_state_rpc_connections")).toBe(2);
   second[Symbol.dispose]();
-  await expect.poll(() => number("plugin_state_rpc_connections")).toBe(1);
+  await expect.poll(() => number("plugin_state_rpc_connections"), soon).toBe(1);
 
   await withClient(database.connection, async (blocker) => {
     await blocker.query("begin");
@@ -75,12 +100,15 @@ test("open connections and calls in flight are those of the moment", async () =>
     const inUse = { state: "in_use" };
     const connections = async () =>
       (await scrape(metrics)).value("plugin_state_pool_connections", inUse);
-    await expect.poll(connections).toBe(1);
+    await expect.poll(connections, soon).toBe(1);
     expect(await number("plugin_state_rpc_in_flight")).toBe(1);
     const second = served.client.call("set", { scope, key: "b", valueJson: '"12"' });
     const writes = { lane: "writes" };
     await expect
-      .poll(async () => (await scrape(metrics)).value("plugin_state_lane_waiting_calls", writes))
+      .poll(
+        async () => (await scrape(metrics)).value("plugin_state_lane_waiting_calls", writes),
+        soon,
+      )
       .toBe(1);
     const { value } = await scrape(metrics);
     expect(value("plugin_state_lane_waiting_bytes", writes)).toBe(4);
@@ -114,26 +142,39 @@ test("batches, statements and waiting are told by lane and by the statement's na
   expect(value("plugin_state_pool_wait_seconds_count")).toBeGreaterThan(1);
 });
 
-test("a full lane counts what it refuses", async () => {
-  await using served = await testSidecar(database, ["one"], { metricsListen: anyPort });
-  const { metrics } = served.sidecar;
-  await withClient(database.connection, async (blocker) => {
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const valueJson = JSON.stringify("x".repeat(4 * 1024 * 1024 - 2));
-    const calls = Array.from({ length: 24 }, (_, at) =>
-      served.client.call("set", { scope, key: `large-${at}`, valueJson }).then(
-        () => "OK",
-        ({ codeName }) => codeName as string,
-      ),
-    );
-    const refused = async () =>
-      (await scrape(metrics)).value("plugin_state_lane_refused_calls_total", { lane: "writes" });
-    await expect.poll(refused).toBeGreaterThan(0);
-    await blocker.query("rollback");
-    const codes = await Promise.all(calls);
-    expect(await refused()).toBe(codes.filter((code) => code === "RESOURCE_EXHAUSTED").length);
+test("a full lane counts what it refuses, and nothing else of it", async () => {
+  const metrics = new Metrics("0");
+  let finish = (): void => undefined;
+  const held = new Promise<readonly string[]>((resolve) => {
+    finish = () => resolve(["answer"]);
   });
+  const work = {
+    run: () => held,
+    cost: () => ({ weight: 1, bytes: 7 }),
+    remedy: () => "fail" as const,
+  };
+  const batches = { batchWeight: 1, batchBytes: 100, batches: 1 };
+  const waiting = { waitingCalls: 1, waitingBytes: 100 };
+  const lane = new Lane(work, { ...batches, ...waiting, observer: metrics.lanes.writes });
+  const { signal } = new AbortController();
+
+  const first = lane.submit("first", signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  const second = lane.submit("second", signal);
+  await expect(lane.submit("third", signal)).rejects.toBeInstanceOf(Overloaded);
+
+  const writes = { lane: "writes" };
+  const full = parseScrape(await metrics.text());
+  expect(full.value("plugin_state_lane_refused_calls_total", writes)).toBe(1);
+  expect(full.value("plugin_state_lane_waiting_calls", writes)).toBe(1);
+  expect(full.value("plugin_state_lane_waiting_bytes", writes)).toBe(7);
+  finish();
+  await Promise.all([first, second]);
+  const empty = parseScrape(await metrics.text());
+  expect(empty.value("plugin_state_lane_waiting_calls", writes)).toBe(0);
+  expect(empty.value("plugin_state_lane_waiting_bytes", writes)).toBe(0);
+  expect(empty.value("plugin_state_lane_wait_seconds_count", writes)).toBe(2);
+  expect(empty.value("plugin_state_lane_batch_calls_count", writes)).toBe(2);
 });
 
 test("a database that goes away shows, and the errors by class of SQLSTATE", async () => {
@@ -162,7 +203,9 @@ test("a database that goes away shows, and the errors by class of SQLSTATE", asy
   expect(failed).toBe(1);
 
   await proxy.close();
-  await expect.poll(async () => (await scrape(metrics)).value("plugin_state_database_up")).toBe(0);
+  await expect
+    .poll(async () => (await scrape(metrics)).value("plugin_state_database_up"), soon)
+    .toBe(0);
   expect(await healthz()).toBe(503);
   const { value } = await scrape(metrics);
   expect(value("plugin_state_database_connection_failures_total")).toBeGreaterThan(0);
@@ -173,5 +216,5 @@ test("what the sweeper removed is counted", async () => {
   await served.client.call("set", { scope, key: "short", valueJson: "1", ttl: { nanos: 1000 } });
   const swept = async () =>
     (await scrape(served.sidecar.metrics)).value("plugin_state_swept_total", { kind: "entries" });
-  await expect.poll(swept).toBe(1);
+  await expect.poll(swept, soon).toBe(1);
 });

@@ -1,4 +1,5 @@
-import { Registry } from "prom-client";
+import fc from "fast-check";
+import { Registry, Histogram as TheirHistogram } from "prom-client";
 import { expect, test } from "vitest";
 import { Counter, Histogram, Reading } from "../../src/metrics/series.ts";
 import { parseScrape } from "../support/metrics.ts";
@@ -29,6 +30,35 @@ t_seconds_bucket{a="x",le="+Inf"} 5
 t_seconds_sum{a="x"} 7.5
 t_seconds_count{a="x"} 5
 `);
+});
+
+test("a histogram says what prom-client's own says of the same observations", async () => {
+  const labels = fc.constantFrom("a", "b", "c");
+  const values = fc.double({ min: 0, max: 3, noNaN: true });
+  const observations = fc.array(fc.tuple(labels, fc.oneof(values, fc.constantFrom(0, 1, 2))));
+  await fc.assert(
+    fc.asyncProperty(observations, async (all) => {
+      const naming = { name: "t_seconds", help: "h", labelNames: ["l"] };
+      const ours = new Histogram({ ...naming, bounds: [0.5, 1, 2] });
+      const theirs = new TheirHistogram({ ...naming, buckets: [0.5, 1, 2], registers: [] });
+      for (const [label, value] of all) {
+        ours.with(label).observe(value);
+        theirs.labels(label).observe(value);
+      }
+      expect(sorted(await written(ours))).toEqual(sorted(await written(theirs)));
+    }),
+  );
+
+  function sorted(text: string) {
+    const { samples } = parseScrape(text);
+    const lines = samples.map(({ name, labels, value }) => [
+      name,
+      labels["l"],
+      labels["le"],
+      value,
+    ]);
+    return lines.map(String).toSorted();
+  }
 });
 
 test("label values keep their own counts, whatever is in them", async () => {

@@ -19,7 +19,7 @@ test("the ready line says where metrics are, only when they are", async () => {
     lines.push(ready);
     if (ready.metrics !== undefined) {
       expect((await scrape(ready.metrics)).value("plugin_state_database_up")).toBe(1);
-      expect(sidecar.stderr).toContain(`"address":"${ready.metrics}"`);
+      await sidecar.logged(`"address":"${ready.metrics}"`);
     }
     sidecar.child.kill("SIGTERM");
     expect((await sidecar.ended()).code).toBe(0);
