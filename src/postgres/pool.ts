@@ -20,6 +20,8 @@ export interface PoolOptions {
 const maxConnectMs = 5_000;
 /** Connections nobody needs are given back after this. */
 const idleMs = 30_000;
+/** How long a statement may hold up the end of the pool. */
+const closeMs = 1_000;
 
 const oid = { bool: 16, int8: 20, int4: 23 };
 
@@ -48,6 +50,7 @@ const types: pg.CustomTypesConfig = {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
+  readonly #clients = new Set<pg.PoolClient>();
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -64,7 +67,11 @@ export class Pool {
     // A connection that breaks is an event of the pool while it is idle, and of its own while it is
     // in use. Without a listener either would end the process.
     this.#pool.on("error", (error) => this.#connectionFailed(error));
-    this.#pool.on("connect", (client) => client.on("error", ignore));
+    this.#pool.on("connect", (client) => {
+      client.on("error", ignore);
+      this.#clients.add(client);
+    });
+    this.#pool.on("remove", (client) => this.#clients.delete(client));
   }
 
   /** Connections open now. */
@@ -96,9 +103,16 @@ export class Pool {
     }
   }
 
-  /** Waits for statements under way, then closes every connection. */
+  /**
+   * Closes every connection when its statement is done, and cuts those that aren't done after a second:
+   * nobody waits for them any more, or they would have been waited for before.
+   */
   async close(): Promise<void> {
-    await this.#pool.end();
+    const cut = setTimeout(() => {
+      // With a statement under way, pg's `end` doesn't wait for it.
+      for (const client of this.#clients) void client.end();
+    }, closeMs);
+    await this.#pool.end().finally(() => clearTimeout(cut));
   }
 
   async #connect(): Promise<pg.PoolClient> {

@@ -83,7 +83,8 @@ test(
   everyRound,
   async () => {
     const database = await demoDatabase();
-    const flags = ["--drain-timeout-ms", "200", "--database-timeout-ms", "1000"];
+    // The statement under way would be waited for much longer.
+    const flags = ["--drain-timeout-ms", "200", "--database-timeout-ms", "600000"];
     const sidecar = new SidecarProcess({ databaseUrl: database.url, flags });
     const client = dialState(await sidecar.address());
     const held = await holdWrites(database);
