@@ -60,6 +60,21 @@ test.for<[errors.StateError, string, string, boolean]>([
   expect(status[seen.inside]).toBe(code);
 });
 
+test("what may be tried again says when, also to a library that retries by itself", () => {
+  const pushbacks = Array.from({ length: 100 }, () => {
+    const [text] = statusOf(new errors.DatabaseUnavailable()).metadata.get(
+      "grpc-retry-pushback-ms",
+    );
+    return Number(text);
+  });
+  // Half a second, as RetryInfo says, and not all the same.
+  expect(Math.min(...pushbacks)).toBeGreaterThanOrEqual(375);
+  expect(Math.max(...pushbacks)).toBeLessThanOrEqual(625);
+  expect(new Set(pushbacks).size).toBeGreaterThan(1);
+  const refused = statusOf(new errors.InvalidField("key", "is required")).metadata;
+  expect(refused.get("grpc-retry-pushback-ms")).toEqual([]);
+});
+
 test("an error that isn't ours is INTERNAL and keeps what it says to itself", () => {
   const seen = seenByClient(new Error('duplicate key: insert into "plugin_state" values (secret)'));
   expect(seen).toMatchObject({ code: "INTERNAL", reason: "INTERNAL" });

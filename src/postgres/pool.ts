@@ -34,6 +34,8 @@ const keepAliveMs = 15_000;
 const crowdedMs = 1_000;
 /** How often a call asks the pool again because the server had no connection for it. */
 const crowdedAttempts = 3;
+/** How long a statement may hold up the end of the pool. */
+const closeMs = 1_000;
 
 const oid = { bool: 16, int8: 20, int4: 23 };
 
@@ -71,6 +73,7 @@ export class Pool {
   #isAway = false;
   #crowdedUntil = 0;
   #answeredAt = 0;
+  readonly #clients = new Set<pg.PoolClient>();
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -94,9 +97,11 @@ export class Pool {
       client.on("error", ignore);
       this.#ages.set(client, this.#age);
       this.#opened += 1;
+      this.#clients.add(client);
     });
-    this.#pool.on("remove", () => {
+    this.#pool.on("remove", (client) => {
       this.#opened -= 1;
+      this.#clients.delete(client);
     });
   }
 
@@ -185,9 +190,16 @@ export class Pool {
     return unnamed;
   }
 
-  /** Waits for statements under way, then closes every connection. */
+  /**
+   * Closes every connection when its statement is done, and cuts those that aren't done after a second:
+   * nobody waits for them any more, or they would have been waited for before.
+   */
   async close(): Promise<void> {
-    await this.#pool.end();
+    const cut = setTimeout(() => {
+      // With a statement under way, pg's `end` doesn't wait for it.
+      for (const client of this.#clients) void client.end();
+    }, closeMs);
+    await this.#pool.end().finally(() => clearTimeout(cut));
   }
 
   async #connect(): Promise<pg.PoolClient> {

@@ -38,7 +38,7 @@ async function announce(session: ServerHttp2Session, signal: AbortSignal): Promi
   if (socket === undefined) return;
   await quietMoment(session, socket);
   // Too late is never: a second GOAWAY may name no higher stream than the one before.
-  if (signal.aborted || !socket.writable) return;
+  if (signal.aborted || session.closed || !socket.writable) return;
   socket.write(goAway);
   await answered(session);
 }

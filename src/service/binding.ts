@@ -20,7 +20,7 @@ export interface Binding {
    * The state of that plugin.
    *
    * @throws {DatabaseUnavailable} until the database has been asked for the first time.
-   * @throws {ShuttingDown} from the moment on that the sidecar drains.
+   * @throws {ShuttingDown} when the sidecar has drained: its connections are gone, or cut.
    */
   store(): Store;
 }

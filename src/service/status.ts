@@ -40,6 +40,11 @@ import type { Failure as PartFailure } from "../state/requests.ts";
 export const errorDomain = "pluginstate";
 
 const detailsKey = "grpc-status-details-bin";
+/**
+ * What a gRPC library with a retry policy reads in place of RetryInfo. Without it the library waits for a
+ * random part of its own backoff, which may come to nearly nothing, and its attempts are soon used up.
+ */
+const pushbackKey = "grpc-retry-pushback-ms";
 /** When to try again after the database was away, or another sidecar is to take over. */
 const unavailableRetryMs = 500;
 /** When to try again after too many calls were waiting. */
@@ -248,7 +253,15 @@ function encodeFailure(failure: Failure): { code: Code; details: string; metadat
   const status = toBinary(StatusSchema, create(StatusSchema, { code, message, details }));
   const metadata = new Metadata();
   metadata.set(detailsKey, Buffer.from(status));
+  if (failure.retryAfterMs !== undefined) {
+    metadata.set(pushbackKey, pushback(failure.retryAfterMs));
+  }
   return { code, details: message, metadata };
+}
+
+/** A quarter more or less at random, so that clients who were told at once don't come back at once. */
+function pushback(afterMs: number): string {
+  return `${Math.round(afterMs * (0.75 + Math.random() / 2))}`;
 }
 
 function errorInfo({ reason, metadata }: Failure): MessageInitShape<typeof ErrorInfoSchema> {

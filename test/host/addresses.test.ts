@@ -2,7 +2,7 @@ import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { healthOf } from "../support/health.ts";
-import { demoDatabase, dialState, everyRound, name, scratch } from "./contract.ts";
+import { demoDatabase, dialState, everyRound, name, patiently, scratch } from "./contract.ts";
 import { holdSocket } from "./held-socket.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
 
@@ -71,7 +71,7 @@ test(
     await first.address();
 
     first.child.kill("SIGTERM");
-    await expect.poll(() => existsSync(path)).toBe(false);
+    await expect.poll(() => existsSync(path), patiently).toBe(false);
     const second = new SidecarProcess({ databaseUrl, listen });
     const address = await second.address();
     await first.ended;

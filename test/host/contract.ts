@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
@@ -10,6 +10,9 @@ const rounds = Number(process.env["PLUGIN_STATE_FAULT_ROUNDS"] ?? 1);
 
 /** Of every test of the host's contract: how often it has to hold, and how long it may take. */
 export const everyRound = { repeats: Math.max(1, rounds) - 1, timeout: 60_000 };
+
+/** For what a busy machine may take its time for. */
+export const patiently = { timeout: 30_000 };
 
 /** An entry to write and read. */
 export const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
@@ -34,4 +37,15 @@ export function scratch(): string {
   const directory = mkdtempSync(join(tmpdir(), "host-"));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
+}
+
+/** Waits until a write has been sent and waits for its lock; see `holdWrites`. */
+export async function oneWriteWaits(database: TestDatabase): Promise<void> {
+  const waiting = async () => {
+    const rows = await database.query(
+      "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+    );
+    return rows.length;
+  };
+  await expect.poll(waiting, patiently).toBe(1);
 }

@@ -31,12 +31,13 @@ let isOver = false;
 
 /**
  * Node.js up to 20.16 and 22.12 says INTERNAL to calls that were begun but not sent when a GOAWAY came,
- * where later ones try again unasked. docs/hosting.md: repeat it, with the same request id.
+ * and sometimes to others on that connection, where later ones try again unasked. docs/hosting.md:
+ * repeat them, with the same request id.
  */
 const [major, minor] = process.versions.node.split(".").map(Number);
 const isOldNode = (major === 20 && minor < 18) || major === 21 || (major === 22 && minor < 13);
 const isGivenUp = ({ code, details }) =>
-  isOldNode && code === status.INTERNAL && details.startsWith("Received RST_STREAM with code 2");
+  isOldNode && code === status.INTERNAL && /^Received RST_STREAM with code [12]\b/.test(details);
 
 /** Resolves with the reply, or with undefined after noting how it failed. */
 function call(name, request) {

@@ -40,6 +40,7 @@ export class SidecarProcess {
   stdout = "";
   stderr = "";
   readonly ended: Promise<End>;
+  readonly #waiting = new Set<() => void>();
 
   constructor({ databaseUrl, flags = [], listen, stdio = "pipe", environment = {} }: Start) {
     const { PATH = "", HOME = "/" } = process.env;
@@ -52,9 +53,11 @@ export class SidecarProcess {
     onTestFinished(() => void this.child.kill("SIGKILL"));
     this.child.stdout?.on("data", (chunk) => {
       this.stdout += chunk;
+      this.#wake();
     });
     this.child.stderr?.on("data", (chunk) => {
       this.stderr += chunk;
+      this.#wake();
     });
     this.child.stdin?.on("error", () => {});
     this.ended = once(this.child, "close").then(([code, signal]) => ({ code, signal }));
@@ -93,13 +96,19 @@ export class SidecarProcess {
   }
 
   async #holds(isThere: () => boolean, what: string): Promise<void> {
-    const { stdout, stderr } = this.child;
+    let hasEnded = false;
+    void this.ended.then(() => {
+      hasEnded = true;
+      this.#wake();
+    });
     while (!isThere()) {
-      const more = [stdout, stderr].flatMap((output) => (output ? [once(output, "data")] : []));
-      const isOver = await Promise.race([...more.map((p) => p.then(() => false)), this.ended]);
-      if (isOver !== false && !isThere()) {
-        throw new Error(`ended without ${what}: ${this.stdout}${this.stderr}`);
-      }
+      if (hasEnded) throw new Error(`ended without ${what}: ${this.stdout}${this.stderr}`);
+      await new Promise<void>((resolve) => void this.#waiting.add(resolve));
     }
+  }
+
+  #wake(): void {
+    for (const wake of this.#waiting) wake();
+    this.#waiting.clear();
   }
 }

@@ -3,7 +3,7 @@ import { expect, test } from "vitest";
 import { Health } from "../../src/gen/health/v1/health_pb.ts";
 import { dial, read, serverStream } from "../rpc/peers.ts";
 import { holdWrites } from "../support/hold-writes.ts";
-import { demoDatabase, dialState, everyRound, name } from "./contract.ts";
+import { demoDatabase, dialState, everyRound, name, oneWriteWaits } from "./contract.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
 
 const notServing = 2;
@@ -21,7 +21,7 @@ test.for(["SIGTERM", "SIGINT"] as const)(
     const writes = Array.from({ length: 20 }, (_, n) =>
       client.call("set", { ...name, key: `k${n}`, valueJson: "1" }),
     );
-    await held.areWaiting(1);
+    await oneWriteWaits(database);
 
     sidecar.child.kill(signal);
     await sidecar.logged("a second signal stops at once");
@@ -65,7 +65,7 @@ test.for([
     const client = dialState(await sidecar.address());
     const held = await holdWrites(database);
     const write = client.call("set", { ...name, valueJson: "1" }).catch((error) => error.codeName);
-    await held.areWaiting(1);
+    await oneWriteWaits(database);
 
     sidecar.child.kill("SIGTERM");
     await sidecar.logged("a second signal stops at once");
@@ -83,12 +83,13 @@ test(
   everyRound,
   async () => {
     const database = await demoDatabase();
-    const flags = ["--drain-timeout-ms", "200", "--database-timeout-ms", "1000"];
+    // The statement under way would be waited for much longer.
+    const flags = ["--drain-timeout-ms", "200", "--database-timeout-ms", "600000"];
     const sidecar = new SidecarProcess({ databaseUrl: database.url, flags });
     const client = dialState(await sidecar.address());
     const held = await holdWrites(database);
     const write = client.call("set", { ...name, valueJson: "1" }).catch((error) => error.codeName);
-    await held.areWaiting(1);
+    await oneWriteWaits(database);
 
     sidecar.child.kill("SIGTERM");
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import { healthOf } from "../support/health.ts";
-import { demoDatabase, dialState, everyRound, name } from "./contract.ts";
+import { demoDatabase, dialState, everyRound, name, patiently } from "./contract.ts";
 import { holdSocket } from "./held-socket.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
 
@@ -25,7 +25,7 @@ test.for(["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])(
     onTestFinished(() => void child.kill("SIGKILL"));
     child.stdin!.on("error", () => {});
     const ended = once(child, "exit");
-    await expect.poll(() => healthOf(address), { timeout: 20_000 }).toBe("SERVING");
+    await expect.poll(() => healthOf(address), patiently).toBe("SERVING");
     await dialState(address).call("set", { ...name, valueJson: "1" });
 
     child.kill("SIGTERM");
@@ -62,7 +62,7 @@ test(
     sidecar.child.stderr!.pause();
 
     // More than a pipe and the sidecar's own buffer hold: a line has about 150 bytes.
-    for (let n = 0; n < 100; n++) {
+    for (let n = 0; n < 80; n++) {
       await Promise.all(Array.from({ length: 120 }, () => client.call("get", name)));
     }
     sidecar.child.stderr!.resume();

@@ -51,7 +51,7 @@ export class WorkerProcess {
   readonly #lines: Interface;
   readonly #ended: Promise<never>;
 
-  constructor(program: Program, address: string, { writers = 4, pauseMs = 2 } = {}) {
+  constructor(program: Program, address: string, { writers = 4, pauseMs = 5 } = {}) {
     const spec = { address, serviceConfig: serviceConfigOfThePage(), writers, pauseMs };
     this.#child = spawn(program.command, [program.script, JSON.stringify(spec)], {
       stdio: ["pipe", "pipe", "inherit"],

@@ -8,20 +8,22 @@ import { drain } from "../../src/rpc/listener.ts";
 import { start } from "./peers.ts";
 
 const { check } = Health.method;
+/** For what a busy machine may take its time for. */
+const patiently = { timeout: 20_000 };
 const lastPossibleStream = 2 ** 31 - 1;
 
 test("a client hears first that it should go, and calls it began before it heard are served", async () => {
   const { server, address, finish } = await startSlow();
   const peer = await Peer.dial(address, true);
   peer.call(1);
-  await expect.poll(() => finish.length).toBe(1);
+  await expect.poll(() => finish.length, patiently).toBe(1);
 
   const drained = drain(server, 20_000);
-  await expect.poll(() => peer.goAways).toEqual([lastPossibleStream]);
+  await expect.poll(() => peer.goAways, patiently).toEqual([lastPossibleStream]);
   peer.call(3);
-  await expect.poll(() => finish.length).toBe(2);
+  await expect.poll(() => finish.length, patiently).toBe(2);
   peer.answerPings();
-  await expect.poll(() => peer.goAways).toEqual([lastPossibleStream, 3]);
+  await expect.poll(() => peer.goAways, patiently).toEqual([lastPossibleStream, 3]);
   for (const answer of finish) answer();
 
   expect(await drained).toBe("drained");
