@@ -115,10 +115,13 @@ export class Monitor {
       this.#doubts = 0;
       return finding;
     } catch (why) {
-      const isSilent = why instanceof Silence;
-      const wasHeard = isSilent ? pool.bytesRead > bytesRead : pool.answeredAt >= startedAt;
+      const wasRefused = pool.refusedAt >= startedAt;
+      const isSlow = why instanceof Silence && !wasRefused && pool.bytesRead > bytesRead;
       this.#doubts += 1;
-      return wasHeard && this.#doubts <= maxDoubts ? this.#last : { kind: "away", why, isSilent };
+      if ((isSlow || pool.answeredAt >= startedAt) && this.#doubts <= maxDoubts) {
+        return this.#last;
+      }
+      return { kind: "away", why, isSilent: why instanceof Silence && !wasRefused };
     } finally {
       isOver.abort();
     }
