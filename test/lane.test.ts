@@ -213,6 +213,25 @@ test("a call that meets a conflict goes alone later, and holds up neither its ba
   ]);
 });
 
+test("a batch that makes room lets the next one start before it has ended", async () => {
+  let finish = (): void => undefined;
+  const run = async (calls: readonly TestCall[], makeRoom: () => void) => {
+    if (calls.includes("doubtful")) {
+      makeRoom();
+      makeRoom();
+      await new Promise<void>((resolve) => {
+        finish = resolve;
+      });
+    }
+    return calls.map((call) => `${nameOf(call)}!`);
+  };
+  const { submit } = testLane({ run });
+  const [doubtful, other] = await submit("doubtful", "other");
+  expect(await other).toBe("other!");
+  finish();
+  expect(await doubtful).toBe("doubtful!");
+});
+
 test("a conflict that doesn't end fails its call in the end, and no other", async () => {
   const { submit, batches } = failingLane("conflict", Number.POSITIVE_INFINITY);
   const settled = await Promise.allSettled(await submit("first", "a", "bad", "b"));

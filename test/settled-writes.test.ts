@@ -193,6 +193,19 @@ test("when the database doesn't come back in time, the outcome is said to be unk
   expect(await stored()).toEqual({ value: "11", revisions: 1 });
 });
 
+test("writes that come while another one's outcome is in doubt don't wait for it: they were never sent", async () => {
+  proxy.cutAfter("write_entries", () => void proxy.close());
+  const inDoubt = failure(increment());
+  await expect.poll(() => healthOf(server.address)).toBe("NOT_SERVING");
+  const started = performance.now();
+  const error = await failure(increment());
+  expect(error).toMatchObject({ codeName: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE" });
+  expect(performance.now() - started).toBeLessThan(databaseTimeoutMs / 2);
+  expect(await inDoubt).toMatchObject({ codeName: "UNKNOWN", reason: "OUTCOME_UNKNOWN" });
+  await proxy.open();
+  expect(await stored()).toEqual({ value: "11", revisions: 1 });
+});
+
 test("a write into a network that fell silent is said to be of unknown outcome, and can be repeated by its request_id", async () => {
   const requestId = "1f0b3a4c-6f0e-4d3a-9a39-0c2f3e1d5b77";
   const update = () => client.call("update", { ...name, change, requestId });

@@ -89,6 +89,11 @@ export function isCrowded(error: unknown): boolean {
   return sqlState(error) === tooManyConnections;
 }
 
+/** Whether the server itself said no, rather than that it couldn't be reached. */
+export function isRefusal(error: unknown): boolean {
+  return error instanceof pg.DatabaseError;
+}
+
 /** Whether a statement was given up because its answer took too long. */
 export function isTimeout(error: unknown): boolean {
   // pg has neither a class nor a code for it.

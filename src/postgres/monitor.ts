@@ -109,15 +109,19 @@ export class Monitor {
     const first = this.#askPool();
     const second = this.#askPoolAgain(first, isOver.signal);
     try {
-      const finding = await Promise.race([Promise.any([first, second]), silence(isOver.signal)]);
+      // Both may have been under way when their connections were cut: that isn't the end yet.
+      const any = Promise.any([first, second]).catch(() => this.#askPool());
+      const finding = await Promise.race([any, silence(isOver.signal)]);
       this.#doubts = 0;
       return finding;
-    } catch (error) {
-      const why = error instanceof AggregateError ? error.errors[0] : error;
-      const isSilent = why instanceof Silence;
-      const wasHeard = isSilent ? pool.bytesRead > bytesRead : pool.answeredAt >= startedAt;
+    } catch (why) {
+      const wasRefused = pool.refusedAt >= startedAt;
+      const isSlow = why instanceof Silence && !wasRefused && pool.bytesRead > bytesRead;
       this.#doubts += 1;
-      return wasHeard && this.#doubts <= maxDoubts ? this.#last : { kind: "away", why, isSilent };
+      if ((isSlow || pool.answeredAt >= startedAt) && this.#doubts <= maxDoubts) {
+        return this.#last;
+      }
+      return { kind: "away", why, isSilent: why instanceof Silence && !wasRefused };
     } finally {
       isOver.abort();
     }

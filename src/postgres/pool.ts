@@ -1,7 +1,14 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
 import type { Connection } from "./connection.ts";
-import { isConnectionLost, isCrowded, isDatabaseChanged, sqlState, unavailable } from "./errors.ts";
+import {
+  isConnectionLost,
+  isCrowded,
+  isDatabaseChanged,
+  isRefusal,
+  sqlState,
+  unavailable,
+} from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
 import { Sockets } from "./sockets.ts";
 import { checkStandby, prepareSession, type Statement } from "./statements.ts";
@@ -74,6 +81,7 @@ export class Pool {
   #crowdedUntil = 0;
   #answeredAt = 0;
   readonly #clients = new Set<pg.PoolClient>();
+  #refusedAt = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -123,6 +131,11 @@ export class Pool {
   /** When a statement was last answered, on the clock of `performance.now()`. */
   get answeredAt(): number {
     return this.#answeredAt;
+  }
+
+  /** When the database last refused a connection by saying so, on the same clock. */
+  get refusedAt(): number {
+    return this.#refusedAt;
   }
 
   /** Bytes that the database has sent, of any kind, since this pool was made. */
@@ -221,6 +234,9 @@ export class Pool {
       try {
         return await this.#pool.connect();
       } catch (error) {
+        if (isRefusal(error)) {
+          this.#refusedAt = performance.now();
+        }
         if (!isCrowded(error) || this.#opened === 0 || attempt === crowdedAttempts) {
           this.#connectionFailed(error);
           throw unavailable(error);
@@ -234,7 +250,8 @@ export class Pool {
   /** Keeps the pool from opening connections that the server hasn't got. */
   #bound(): void {
     const isCrowded = performance.now() < this.#crowdedUntil && this.#opened > 0;
-    this.#pool.options.max = isCrowded ? this.#opened : this.#options.connections;
+    const { connections } = this.#options;
+    this.#pool.options.max = isCrowded ? Math.min(this.#opened, connections) : connections;
   }
 
   /**
