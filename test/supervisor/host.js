@@ -1,9 +1,18 @@
-// A host's process: starts a sidecar, says its id on stdout, and stays until it is killed.
+// A host's process: starts a sidecar, says its id on stdout, and stays until it is killed; or, with `stop`,
+// restarts and replaces the sidecar, stops it, and has nothing left to do.
 import { startSidecar } from "../../dist/supervisor/supervisor.js";
 
+const [, , databaseUrl, stops] = process.argv;
 const sidecar = await startSidecar({
   bindings: [{ plugin: "demo" }],
-  databaseUrl: process.argv[2],
+  databaseUrl,
 });
 process.stdout.write(`${sidecar.pid}\n`);
-setInterval(() => {}, 1_000);
+if (stops) {
+  const abort = new AbortController();
+  await sidecar.health.until("SERVING", { signal: abort.signal });
+  await sidecar.replace();
+  await sidecar.stop();
+} else {
+  setInterval(() => {}, 1_000);
+}
