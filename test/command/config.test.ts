@@ -59,6 +59,7 @@ test("without anything it is the embedded database and the demo plugin on the de
       drainTimeoutMs: 8_000,
       failFast: false,
       exitWithParent: false,
+      acceptWhenReady: false,
       logLevel: "info",
       slowCallMs: 1_000,
     },
