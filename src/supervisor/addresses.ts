@@ -54,7 +54,7 @@ export class Addresses {
   /** A process is ready on these: the next one is to have the same. */
   keep(bindings: readonly SidecarBinding[]): void {
     if (this.isHeld || bindings.length !== this.#asked.length) return;
-    this.#last = bindings.map(({ address }) => parseListenAddress(address));
+    this.#last = this.#asked.map((asked, index) => parsed(bindings[index]?.address ?? "") ?? asked);
   }
 
   /** Somebody else has one of them: port 0 may become another. */
@@ -78,6 +78,15 @@ export class Addresses {
     }
     this.#sockets = opened;
     this.#last = opened.map(({ address }) => address);
+  }
+}
+
+/** Undefined: no address that can be asked for; the process came to it by itself. */
+function parsed(text: string): ListenAddress | undefined {
+  try {
+    return parseListenAddress(text);
+  } catch {
+    return undefined;
   }
 }
 

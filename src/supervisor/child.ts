@@ -46,10 +46,10 @@ export class SidecarChild {
 
   /** Throws {@link SidecarError} when the system refuses at once; else `ready` says it. */
   constructor(options: ChildOptions) {
-    const process = spawnDetached(options);
-    this.#process = process;
-    this.exited = untilExited(process);
-    if (process.stderr) readLog(process.stderr, options);
+    const child = spawnDetached(options);
+    this.#process = child;
+    this.exited = untilExited(child);
+    if (child.stderr) readLog(child.stderr, options);
     this.ready = this.#becomeReady(options.startTimeoutMs);
     // Whoever waits for it is told; nobody has to.
     this.ready.catch(() => {});
@@ -82,7 +82,10 @@ export class SidecarChild {
   }
 
   async #stop(timeoutMs: number): Promise<ProcessExit> {
-    this.#process.kill("SIGTERM");
+    const { stdin } = this.#process;
+    // On Windows a signal only kills; the end of stdin is what is heard there.
+    if (process.platform === "win32" && stdin !== null) stdin.end();
+    else this.#process.kill("SIGTERM");
     return this.#exitWithin(timeoutMs);
   }
 

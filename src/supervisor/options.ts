@@ -17,7 +17,7 @@ export interface BindingRequest {
 export interface ReplaceableOptions {
   /**
    * The program and its first arguments, instead of this package's own
-   * `node …/dist/main.js serve`. Flags are appended.
+   * `node …/dist/main.js serve`. Flags are appended. A wrapper must pass on stdin, signals and descriptors.
    */
   readonly command?: readonly [string, ...string[]];
   /** The database's URL. Given to the process as the variable `DATABASE_URL`, never as an argument. */

@@ -54,7 +54,8 @@ function failureOf({ reason, message, retryable }: Record<string, unknown>): Sid
 function parseBinding(value: unknown): SidecarBinding {
   if (isRecord(value)) {
     const { plugin, pluginId, address } = value;
-    if (typeof plugin === "string" && typeof pluginId === "string" && typeof address === "string") {
+    const isNamed = typeof plugin === "string" && typeof pluginId === "string";
+    if (isNamed && typeof address === "string" && address !== "") {
       return { plugin, pluginId, address };
     }
   }

@@ -135,6 +135,19 @@ test.each([true, false])(
   },
 );
 
+test("the address of a sidecar that is given up refuses connections", async () => {
+  const { server, port } = await listener();
+  server.close();
+  await once(server, "close");
+  await failedStart({
+    ...odd("fails for good"),
+    bindings: [{ plugin: "demo", listen: `127.0.0.1:${port}` }],
+  });
+
+  // It can be bound again.
+  expect((await listener(port)).port).toBe(port);
+});
+
 test("a configuration file's bindings get the sockets that were opened for them", async () => {
   const { told } = await supervise({
     command: odd("ready and tells").command!,

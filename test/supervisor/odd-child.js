@@ -46,6 +46,8 @@ const behaviours = {
     log(JSON.stringify({ argv: process.argv.slice(3), env: process.env, sockets }));
   },
   "another protocol": () => ready({ protocol: 2 }),
+  "an empty address": () => ready({ bindings: [{ plugin: "p", pluginId: "1", address: "" }] }),
+  "an odd address": () => ready({ bindings: [{ plugin: "p", pluginId: "1", address: "a b" }] }),
   "no bindings": () => ready({ bindings: undefined }),
   "ends with": (code) => process.exit(Number(code)),
   "fails retryably": () => failed("DATABASE_UNAVAILABLE", true, 69),

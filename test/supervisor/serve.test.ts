@@ -103,6 +103,14 @@ test("stop lets a call in flight finish", async () => {
   expect(await sidecar.onExit).toEqual({ reason: "stopped", exit: { code: 0, signal: null } });
 });
 
+test("a host that has stopped its sidecar has nothing left that keeps it running", async () => {
+  const script = fileURLToPath(new URL("host.js", import.meta.url));
+  const host = spawn(process.execPath, [script, database.url, "stop"], { stdio: "inherit" });
+  onTestFinished(() => void host.kill("SIGKILL"));
+
+  expect(await once(host, "exit")).toEqual([0, null]);
+});
+
 test("a host that is killed leaves no sidecar behind", async () => {
   const script = fileURLToPath(new URL("host.js", import.meta.url));
   const host = spawn(process.execPath, [script, database.url], {

@@ -17,6 +17,12 @@ test("starts, and says who serves which plugin where", async () => {
   ]);
 });
 
+test("an address that the supervisor can't read is handed on as it is", async () => {
+  const { sidecar } = await supervise({ ...odd("an odd address"), holdSockets: false });
+
+  expect(sidecar.bindings).toMatchObject([{ address: "a b" }]);
+});
+
 test("the token and the database URL are in the environment, and never in the arguments", async () => {
   const databaseUrl = "postgres://user:hunter22@h/db";
   const { told } = await supervise({
@@ -118,6 +124,7 @@ test.each([
   ["garbage", "it is no JSON"],
   ["no line end", "longer than 65536 characters"],
   ["no bindings", "is missing"],
+  ["an empty address", "has no plugin, pluginId or address"],
 ])("%s on stdout is a failed start, and its process killed", async (behaviour, message) => {
   const { error, told } = await failedStart({ ...odd(behaviour), ...once });
 
