@@ -82,8 +82,6 @@ end $$;
 create function plugin_sidecar.number_foreign_write() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
--- What it writes itself isn't to be numbered.
-set plugin_sidecar.writer = 'sidecar'
 as $$
 declare
   v_plugin uuid := case when tg_op = 'DELETE' then old.plugin_id else new.plugin_id end;
@@ -91,6 +89,7 @@ declare
   v_waiting bigint[] := string_to_array(current_setting('plugin_sidecar.waiting_' || v_suffix), ',');
   v_next bigint := nullif(current_setting('plugin_sidecar.next_' || v_suffix, true), '')::bigint;
   v_last bigint := nullif(current_setting('plugin_sidecar.last_' || v_suffix, true), '')::bigint;
+  v_writer text := coalesce(current_setting('plugin_sidecar.writer', true), '');
 begin
   if v_next is null or v_next > v_last then
     if tg_op <> 'DELETE' then
@@ -113,11 +112,15 @@ begin
   end if;
   perform set_config('plugin_sidecar.next_' || v_suffix, (v_next + 1)::text, true);
   if tg_op <> 'DELETE' then
+    -- What it writes itself isn't to be numbered. (A function that has this setting as its own could only
+    -- be made by a superuser.) The transaction may go on, if it asked for its constraints early.
+    perform set_config('plugin_sidecar.writer', 'sidecar', true);
     -- Who writes without an expiry means none.
     update state_schema.plugin_state s
        set revision = v_next, expires_at = null,
            size_bytes = plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)
      where s.id = new.id;
+    perform set_config('plugin_sidecar.writer', v_writer, true);
   end if;
   return null;
 end $$;

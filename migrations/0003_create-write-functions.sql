@@ -222,8 +222,6 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set plan_cache_mode = force_generic_plan
--- For the trigger that numbers foreign writes: these it needn't.
-set plugin_sidecar.writer = 'sidecar'
 as $$
 #variable_conflict use_column
 declare
@@ -291,6 +289,8 @@ begin
   -- The counter is ours: nobody can hold an entry of this batch but a foreign writer, which will want
   -- the counter to commit. Give up soon and be retried, rather than deadlock.
   perform set_config('lock_timeout', '20ms', true);
+  -- For the trigger that numbers foreign writes: these it needn't.
+  perform set_config('plugin_sidecar.writer', 'sidecar', true);
   -- Not now(), which is from before the wait for the counter: times go the way revisions go.
   v_now := clock_timestamp();
 
@@ -643,7 +643,6 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
 set lock_timeout = '1s'
-set plugin_sidecar.writer = 'sidecar'
 as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -660,6 +659,7 @@ begin
   if not found then
     return;
   end if;
+  perform set_config('plugin_sidecar.writer', 'sidecar', true);
   v_expired := plugin_sidecar.remove_expired(p_plugin, v_now, p_limit, 8 * 1024 * 1024);
   update plugin_sidecar.plugin_revisions r
      set revision = r.revision + v_expired.entries, entries = r.entries - v_expired.entries,

@@ -27,8 +27,6 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 set enable_sort = off
--- For the trigger that numbers foreign writes: these it needn't.
-set plugin_sidecar.writer = 'sidecar'
 as $$
 #variable_conflict use_column
 declare
@@ -50,6 +48,7 @@ begin
   end if;
   -- See write_entries.
   perform set_config('lock_timeout', '20ms', true);
+  perform set_config('plugin_sidecar.writer', 'sidecar', true);
   v_now := clock_timestamp();
 
   select r.fingerprint, r.revision, r.result[1] as result into v_remembered

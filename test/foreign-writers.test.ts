@@ -205,6 +205,25 @@ test("foreign writes and the sidecar's, by turns, number on without a gap", asyn
   expect(set).toMatchObject({ created: true, revision: before + 22n });
 });
 
+test("writes after a transaction asked for its constraints early are numbered too", async () => {
+  const session = await pool.connect();
+  try {
+    const { upsert } = foreignWriter(session.query.bind(session), pluginId);
+    await session.query("begin");
+    await upsert(named("a"), "1");
+    await session.query("set constraints all immediate");
+    await session.query("set constraints all deferred");
+    await upsert(named("b"), "2");
+    await session.query("commit");
+  } finally {
+    session.release();
+  }
+  expect(await entries()).toEqual([
+    ["a", "1", 1],
+    ["b", "2", 2],
+  ]);
+});
+
 test("a plugin that is registered later and written by the host first is served from there on", async () => {
   const id = await database.addPlugin("later");
   await foreignWriter(pool.query.bind(pool), id).upsert(named("a"), "1");

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { createLog } from "../src/log.ts";
+import { withClient } from "../src/postgres/connection.ts";
 import { examine } from "../src/postgres/doctor/examine.ts";
 import { grantStatements, servingGrants } from "../src/postgres/grants.ts";
 import { Pool } from "../src/postgres/pool.ts";
@@ -11,6 +12,7 @@ import { run } from "./command/run-command.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { servingRole } from "./support/global-setup.ts";
+import { hostTables } from "./support/host-tables.ts";
 import { configFor, testSidecar } from "./support/sidecar.ts";
 
 const grants = servingGrants("plugin_sidecar");
@@ -120,6 +122,46 @@ test("sidecars with a role for migrations grant the serving one what it lacks, a
     using client = new TestClient(sidecars[0]!.bindings[0]!.address);
     expect(await client.call("set", { ...name, valueJson: "1" })).toMatchObject({ created: true });
     await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
+  });
+});
+
+test("attached to the host's tables, with an owner that is no superuser, each role does its part", async () => {
+  await using database = await testDatabase("template0");
+  const unique = Math.random().toString(36).slice(2);
+  await withRole(database, `owner_${unique}`, async (ownerUrl) => {
+    await database.query(
+      `do $$ begin execute format('grant create on database %I to owner_${unique}', current_database()); end $$;
+       grant create on schema public to owner_${unique}`,
+    );
+    await withClient({ connectionString: ownerUrl }, (owner) => owner.query(hostTables));
+    await withRole(database, `serving_${unique}`, async (url) => {
+      const config = configFor(url, ["demo"]);
+      const sidecar = await startSidecar(
+        {
+          ...config,
+          database: { kind: "url", url, migrationUrl: ownerUrl },
+          stateSchema: "public",
+        },
+        createLog("silent"),
+        new AbortController().signal,
+      );
+      using client = new TestClient(sidecar.bindings[0]!.address);
+      await client.call("set", { ...name, valueJson: "1" });
+      await withClient({ connectionString: ownerUrl }, (owner) =>
+        owner.query("update plugin_state set value_json = '2'"),
+      );
+      const { entry } = await client.call("get", name);
+      expect(entry).toMatchObject({ valueJson: "2", revision: 2n });
+      const examined = await examine(
+        { connectionString: url },
+        { stateSchema: "public", isEmbedded: false },
+      );
+      expect(examined.filter(({ verdict }) => verdict === "problem")).toEqual([]);
+      expect(examined).toContainEqual(
+        expect.objectContaining({ name: "least-privilege", verdict: "ok" }),
+      );
+      await sidecar.stop();
+    });
   });
 });
 
