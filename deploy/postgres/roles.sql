@@ -18,6 +18,3 @@ alter default privileges for role plugin_state_owner grant usage on schemas to p
 alter default privileges for role plugin_state_owner grant select, insert, update, delete on tables to plugin_state;
 alter default privileges for role plugin_state_owner grant usage, select on sequences to plugin_state;
 alter default privileges for role plugin_state_owner grant execute on functions to plugin_state;
--- Functions of the schema set a setting of the sidecar's own while they run. PostgreSQL lets only superusers make such
--- functions, and who was granted the setting.
-grant set on parameter plugin_sidecar.writer to plugin_state_owner;
