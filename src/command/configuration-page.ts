@@ -1,3 +1,4 @@
+import { configFileJsonSchema } from "../config/config-file-schema.ts";
 import type { OptionSpec, OptionTable } from "../config/option.ts";
 import { migrateOptions } from "../config/options.ts";
 import { type ExitCodeMeaning, exitCodes } from "../start-error.ts";
@@ -12,7 +13,7 @@ export function configurationPage(): string {
 
 # Configuration
 
-Everything is set by flags or by the environment; there is no configuration file. A flag wins over the
+Everything is set by flags or by the environment; bindings may stand [in a file](#the-file-of---config) instead. A flag wins over the
 environment, the environment over the default. An empty variable counts as unset. A switch takes \`true\` or
 \`1\`, \`false\` or \`0\` in the environment. A wrong value is an error that names it; a variable that
 begins with \`PLUGIN_STATE_\` and isn't on this page is reported on the log.
@@ -23,10 +24,69 @@ level are refused.
 
 ${commands.map(commandSection).join("\n\n")}
 
+${configFileSection()}
+
 ## What \`serve\` exits with
 
 ${exitCodeTable(exitCodes)}
 `;
+}
+
+/** The file of `--config`, from its schema. */
+function configFileSection(): string {
+  return `## The file of \`--config\`
+
+One process can serve any number of plugins on one pool of database connections, each binding with a listener, tokens and rights of its own:
+
+\`\`\`yaml
+bindings:
+  - plugin: acme.notes
+    listen: unix:/run/plugin-state/notes.sock
+    token_file: notes.token
+  - plugin: acme.reports
+    listen: 0.0.0.0:50052
+    token_env: REPORTS_TOKEN
+    tls: { cert_file: tls.crt, key_file: tls.key }
+    capabilities: [plugin.state.read]
+    scopes: [company, "project:P-7"]
+\`\`\`
+
+YAML or JSON; paths are relative to the file. What isn't in the table is refused, with its place. \`--plugin\`, \`--listen\` and the other options of
+bindings can't stand beside it; those of the process (database, pool, bounds, time-outs) are flags and variables as ever.
+
+| Field of a binding | |
+|---|---|
+${fieldRows(configFileJsonSchema()).join("\n")}
+
+**SIGHUP** reads the file again. Bindings that are new are added, those that are gone are drained, and the others don't notice: their connections and
+calls go on. Tokens, capabilities, scopes and quotas change on open connections; another plugin, TLS, the demand for a token, or the largest
+value make a new binding of it, on the same address. A file that is wrong changes nothing, and a binding that can't be served doesn't keep the others from
+it; both are logged as errors. The log line \`read the configuration again\` has the counts and all addresses. Without \`--config\`, SIGHUP stops the
+process like SIGTERM.
+
+**Token and TLS files**, also those of flags, are looked at every 2 seconds and count as soon as they have changed, without a signal. One that can't be used
+leaves what was. To rotate a token, write the old and the new one in two lines, hand out the new one, and take the old one away.`;
+}
+
+interface JsonSchema {
+  readonly description?: string;
+  readonly items?: JsonSchema;
+  readonly properties?: Readonly<Record<string, JsonSchema>>;
+  readonly required?: readonly string[];
+}
+
+function fieldRows(file: unknown): string[] {
+  // What zod made of a schema that has this shape.
+  const binding = (file as JsonSchema).properties?.["bindings"]?.items ?? {};
+  return rowsOf(binding, "");
+}
+
+function rowsOf({ properties = {}, required = [] }: JsonSchema, prefix: string): string[] {
+  return Object.entries(properties).flatMap(([name, field]) => {
+    const demand = required.includes(name) ? " Required." : "";
+    const row = `| \`${prefix}${name}\` | ${escapeCell(field.description ?? "")}${demand} |`;
+    return [row, ...rowsOf(field, `${prefix}${name}.`)];
+  });
 }
 
 function commandSection(command: CommandSpec): string {
