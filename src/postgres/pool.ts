@@ -1,7 +1,7 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
 import type { Connection } from "./connection.ts";
-import { isConnectionLost, unavailable } from "./errors.ts";
+import { isConnectionLost, isNameLost, unavailable } from "./errors.ts";
 import type { Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
@@ -49,9 +49,11 @@ const types: pg.CustomTypesConfig = {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
+  #usesNames: boolean;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#usesNames = options.connection.namedStatements !== false;
     this.#pool = new pg.Pool({
       ...options.connection,
       types,
@@ -84,7 +86,7 @@ export class Pool {
     let broken: Error | undefined;
     try {
       // pg's own row type is any; each caller names the columns of its statement.
-      const result = await client.query({ ...this.#asSent(statement), values: [...values] });
+      const result = await this.#query(client, statement, values);
       return result.rows as Row[];
     } catch (error) {
       if (isConnectionLost(error)) {
@@ -97,13 +99,33 @@ export class Pool {
     }
   }
 
-  /** Without its name a statement is parsed anew each time, and nothing of it stays with the server. */
-  #asSent(statement: Statement): Omit<Statement, "name"> {
-    if (this.#options.connection.namedStatements !== false) {
-      return statement;
+  /**
+   * Sends a statement under its name, unless it was found, or known from the start, that names get lost on
+   * the way. Then nothing has run yet, and it is sent again without one: it is parsed anew each time.
+   */
+  async #query(
+    client: pg.PoolClient,
+    { name, ...unnamed }: Statement,
+    values: readonly unknown[],
+  ): Promise<pg.QueryResult> {
+    const query = { ...unnamed, values: [...values] };
+    if (!this.#usesNames) {
+      return await client.query(query);
     }
-    const { name: _, ...unnamed } = statement;
-    return unnamed;
+    try {
+      return await client.query({ ...query, name });
+    } catch (error) {
+      if (!isNameLost(error)) {
+        throw error;
+      }
+      if (this.#usesNames) {
+        this.#usesNames = false;
+        this.#options.log.warn(
+          "a pooler loses prepared statements: none are used from now on; start with --no-prepared-statements",
+        );
+      }
+      return await client.query(query);
+    }
   }
 
   /** Waits for statements under way, then closes every connection. */
