@@ -100,6 +100,17 @@ export function isTimeout(error: unknown): boolean {
   return error instanceof Error && error.message === "Query read timeout";
 }
 
+/** What a prepared statement finds on a server connection that a pooler took from another client. */
+const lostNames: ReadonlySet<string> = new Set([
+  "26000", // invalid_sql_statement_name: prepared on another connection
+  "42P05", // duplicate_prepared_statement: prepared here by another client
+]);
+
+/** Whether a statement didn't run because its name is known elsewhere only, or to somebody else. */
+export function isNameLost(error: unknown): boolean {
+  return lostNames.has(sqlState(error));
+}
+
 /** Whether a statement that writes was sent and its answer didn't come. */
 export function isOutcomeUnknown(error: unknown): boolean {
   if (error instanceof StateError) {

@@ -5,6 +5,7 @@ import {
   isConnectionLost,
   isCrowded,
   isDatabaseChanged,
+  isNameLost,
   isRefusal,
   sqlState,
   unavailable,
@@ -82,9 +83,11 @@ export class Pool {
   #answeredAt = 0;
   readonly #clients = new Set<pg.PoolClient>();
   #refusedAt = 0;
+  #usesNames: boolean;
 
   constructor(options: PoolOptions) {
     this.#options = options;
+    this.#usesNames = options.connection.namedStatements !== false;
     this.#pool = new pg.Pool({
       ...options.connection,
       types,
@@ -176,7 +179,7 @@ export class Pool {
     let broken: Error | undefined;
     try {
       // pg's own row type is any; each caller names the columns of its statement.
-      const result = await client.query({ ...this.#asSent(statement), values: [...values] });
+      const result = await this.#query(client, statement, values);
       watched?.ended();
       this.#answeredAt = performance.now();
       return result.rows as Row[];
@@ -194,13 +197,33 @@ export class Pool {
     }
   }
 
-  /** Without its name a statement is parsed anew each time, and nothing of it stays with the server. */
-  #asSent(statement: Statement): Omit<Statement, "name"> {
-    if (this.#options.connection.namedStatements !== false) {
-      return statement;
+  /**
+   * Sends a statement under its name, unless it was found, or known from the start, that names get lost on
+   * the way. Then nothing has run yet, and it is sent again without one: it is parsed anew each time.
+   */
+  async #query(
+    client: pg.PoolClient,
+    { name, ...unnamed }: Statement,
+    values: readonly unknown[],
+  ): Promise<pg.QueryResult> {
+    const query = { ...unnamed, values: [...values] };
+    if (!this.#usesNames) {
+      return await client.query(query);
     }
-    const { name: _, ...unnamed } = statement;
-    return unnamed;
+    try {
+      return await client.query({ ...query, name });
+    } catch (error) {
+      if (!isNameLost(error)) {
+        throw error;
+      }
+      if (this.#usesNames) {
+        this.#usesNames = false;
+        this.#options.log.warn(
+          "a pooler loses prepared statements: none are used from now on; start with --no-prepared-statements",
+        );
+      }
+      return await client.query(query);
+    }
   }
 
   /**

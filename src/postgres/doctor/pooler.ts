@@ -1,7 +1,8 @@
 import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
-import pg from "pg";
+import type pg from "pg";
 import { withClient } from "../connection.ts";
+import { isNameLost } from "../errors.ts";
 import { type Check, type Examination, type Finding, ok, problem } from "./check.ts";
 
 /** How long a pooler with one server connection keeps the second question waiting. */
@@ -69,16 +70,13 @@ async function tryOut({ client, connection }: Examination): Promise<Pooling> {
   });
 }
 
-/** No such prepared statement, or one of that name already: somebody else's. */
-const lostNames: ReadonlySet<string | undefined> = new Set(["26000", "42P05"]);
-
 /** The server process that ran a named statement. */
 async function named(client: pg.Client, name: string): Promise<number | "lost"> {
   try {
     const text = "select pg_backend_pid() as pid";
     return (await client.query<{ pid: number }>({ name, text })).rows[0]?.pid ?? 0;
   } catch (error) {
-    if (error instanceof pg.DatabaseError && lostNames.has(error.code)) {
+    if (isNameLost(error)) {
       return "lost";
     }
     throw error;
