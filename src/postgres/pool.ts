@@ -12,6 +12,7 @@ import {
 } from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
 import { Sockets } from "./sockets.ts";
+import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
 import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
@@ -48,19 +49,17 @@ const closeMs = 1_000;
 const oid = { bool: 16, int8: 20, int4: 23 };
 
 /** PostgreSQL's types as this program wants them: int8 as bigint, everything else it doesn't name as text. */
-const types: pg.CustomTypesConfig = {
-  getTypeParser: (type: number) => {
-    switch (type) {
-      case oid.bool:
-        return (text: string) => text === "t";
-      case oid.int8:
-        return (text: string) => BigInt(text);
-      case oid.int4:
-        return (text: string) => Number(text);
-      default:
-        return (text: string) => text;
-    }
-  },
+const parserOf: ParserOf = (type) => {
+  switch (type) {
+    case oid.bool:
+      return (text) => text === "t";
+    case oid.int8:
+      return BigInt;
+    case oid.int4:
+      return Number;
+    default:
+      return (text) => text;
+  }
 };
 
 /**
@@ -72,6 +71,7 @@ const types: pg.CustomTypesConfig = {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
+  readonly #known = new KnownColumns(parserOf);
   readonly #sockets = new Sockets();
   /** When each connection was opened, in terms of {@link retire}. */
   readonly #ages = new WeakMap<pg.PoolClient, number>();
@@ -90,7 +90,7 @@ export class Pool {
     this.#usesNames = options.connection.namedStatements !== false;
     this.#pool = new pg.Pool({
       ...options.connection,
-      types,
+      types: { getTypeParser: (type: number) => parserOf(type) },
       application_name: "plugin-state-sidecar",
       max: options.connections,
       connectionTimeoutMillis: Math.min(options.timeoutMs, maxConnectMs),
@@ -178,11 +178,11 @@ export class Pool {
     watched?.sent();
     let broken: Error | undefined;
     try {
-      // pg's own row type is any; each caller names the columns of its statement.
-      const result = await this.#query(client, statement, values);
+      // Each caller names the columns of its statement.
+      const rows = (await this.#query(client, statement, values)) as Row[];
       watched?.ended();
       this.#answeredAt = performance.now();
-      return result.rows as Row[];
+      return rows;
     } catch (error) {
       watched?.failed(sqlState(error));
       if (isConnectionLost(error) || isDatabaseChanged(error)) {
@@ -203,17 +203,14 @@ export class Pool {
    */
   async #query(
     client: pg.PoolClient,
-    { name, ...unnamed }: Statement,
+    statement: Statement,
     values: readonly unknown[],
-  ): Promise<pg.QueryResult> {
-    const query = { ...unnamed, values: [...values] };
-    if (!this.#usesNames) {
-      return await client.query(query);
-    }
+  ): Promise<unknown[]> {
+    const isNamed = this.#usesNames;
     try {
-      return await client.query({ ...query, name });
+      return await this.#send(client, statement, values, isNamed);
     } catch (error) {
-      if (!isNameLost(error)) {
+      if (!isNamed || !isNameLost(error)) {
         throw error;
       }
       if (this.#usesNames) {
@@ -222,8 +219,22 @@ export class Pool {
           "a pooler loses prepared statements: none are used from now on; start with --no-prepared-statements",
         );
       }
-      return await client.query(query);
+      return await this.#send(client, statement, values, false);
     }
+  }
+
+  #send(
+    client: pg.PoolClient,
+    statement: Statement,
+    values: readonly unknown[],
+    isNamed: boolean,
+  ): Promise<unknown[]> {
+    return new Promise((resolve, reject) => {
+      const query = new StatementQuery(statement, values, isNamed, this.#known, (error) => {
+        error === null ? resolve(query.rows) : reject(error);
+      });
+      client.query(query);
+    });
   }
 
   /**
