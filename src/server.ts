@@ -15,13 +15,15 @@ import { type Plugin, Plugins } from "./postgres/plugins.ts";
 import { Pool } from "./postgres/pool.ts";
 import { PostgresStore } from "./postgres/store.ts";
 import { Sweeper } from "./postgres/sweeper.ts";
+import { refusalLog } from "./refusal-log.ts";
+import type { Refusal } from "./rpc/connections.ts";
 import { addUnaryService } from "./rpc/handler.ts";
 import { HealthService } from "./rpc/health.ts";
 import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
 import { addReflection, type Reflection } from "./rpc/reflection.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
-import { completeStatuses } from "./rpc/status-interceptor.ts";
 import { renewStreamTables } from "./rpc/stream-tables.ts";
+import { overloaded } from "./service/overloaded.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
 import { ExitCode, StartError } from "./start-error.ts";
@@ -94,21 +96,27 @@ async function bindListener(
   health: HealthService,
 ): Promise<BoundListener> {
   const plugin = new BoundPlugin(version, config.bounds);
+  const bindingLog = log.child({ plugin: binding.plugin });
+  const onRefused = refusalLog(bindingLog);
   const server = createGrpcServer({
     maxReceiveBytes:
       Math.max(2 * config.bounds.maxValueBytes, maxTransactBytes) + requestSlackBytes,
     maxSendBytes: -1,
     maxConcurrentStreams,
-    interceptors: [completeStatuses(completeStatus), renewStreamTables()],
+    maxCallMs: config.maxCallMs,
+    interceptors: [renewStreamTables()],
+    completeStatus,
+    overloaded,
+    onRefused,
   });
-  const onFinished = callLog(log.child({ plugin: binding.plugin }), config.slowCallMs);
+  const onFinished = callLog(bindingLog, config.slowCallMs);
   addUnaryService(server, PluginStateService, pluginStateHandlers(plugin), {
     toStatus: statusOf,
     onFinished,
   });
   health.addTo(server);
   const reflection = addReflection(server, describedFiles, [PluginStateService.typeName]);
-  const listener = await bindAddress(server, binding, config, log);
+  const listener = await bindAddress(server, binding, config, log, onRefused);
   return { config: binding, plugin, server, reflection, listener };
 }
 
@@ -125,10 +133,13 @@ async function bindAddress(
   binding: BindingConfig,
   config: ServeConfig,
   log: Log,
+  onRefused: (refusal: Refusal) => void,
 ): Promise<Listener> {
   try {
     return await listen(server, binding.listen, {
       loopbackOnly: !config.insecure,
+      maxConnections: config.maxConnections,
+      onRefused,
       onAcceptError: (error) => log.error({ err: error }, "can't accept connections"),
     });
   } catch (error) {

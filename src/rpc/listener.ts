@@ -1,6 +1,10 @@
 import { once } from "node:events";
+import type { Http2Server } from "node:http2";
 import { createServer, type Server as NetServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Refusal } from "./connections.ts";
+import { Handshakes } from "./handshakes.ts";
+import { http2ServerOf } from "./http2-servers.ts";
 import { formatAddress, isLoopback, type ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
 import { bindUnixSocket } from "./unix-socket.ts";
@@ -15,7 +19,20 @@ export interface ListenOptions {
   readonly loopbackOnly?: boolean;
   /** Told when the system fails to accept a connection (say, too many open files). */
   readonly onAcceptError?: (error: Error) => void;
+  /** Open connections; one too many is closed at once. */
+  readonly maxConnections?: number;
+  /** How long a client has until its first HTTP/2 frame, TLS included. */
+  readonly maxHandshakeMs?: number;
+  /** Told of each connection that these two ended. */
+  readonly onRefused?: (refusal: Refusal) => void;
 }
+
+/** Every client that works has one connection, seldom a few. */
+export const defaultMaxConnections = 256;
+/** A busy machine takes a second for TLS. */
+export const defaultMaxHandshakeMs = 10_000;
+/** After this long without a packet the system asks whether the other side is still there. */
+const keepAliveMs = 60_000;
 
 /** One bound address. */
 export interface Listener {
@@ -41,7 +58,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector);
+  const listener = new SocketListener(injector, http2ServerOf(server), options);
   try {
     await listener.bind(address, options.onAcceptError ?? (() => {}));
     if (options.loopbackOnly === true && !listener.isLoopback) {
@@ -130,17 +147,28 @@ class SocketListener implements Listener {
   isLoopback = false;
   /** Settles when it has stopped accepting and its last connection is closed. */
   readonly ended: Promise<void>;
-  readonly #accepting = createServer({ noDelay: true });
+  readonly #accepting = createServer({
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveMs,
+  });
   readonly #sockets = new Set<Socket>();
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector) {
+  constructor(injector: ConnectionInjector, http2Server: Http2Server, options: ListenOptions) {
+    const { onRefused = () => {}, maxHandshakeMs = defaultMaxHandshakeMs } = options;
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
+    this.#accepting.maxConnections = options.maxConnections ?? defaultMaxConnections;
+    this.#accepting.on("drop", () => onRefused("connection"));
+    const handshakes = new Handshakes(maxHandshakeMs, () => onRefused("handshake"));
+    handshakes.watch(http2Server);
     this.#accepting.on("connection", (socket) => {
       this.#sockets.add(socket);
+      // Whoever reads the socket hears of it too; between two of them nobody would.
+      socket.on("error", () => {});
       socket.once("close", () => this.#sockets.delete(socket));
-      injector.injectConnection(socket);
+      handshakes.begin(socket, (accepted) => injector.injectConnection(accepted));
     });
   }
 
