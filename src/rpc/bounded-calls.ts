@@ -1,4 +1,4 @@
-import { constants, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
+import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { ServerInterceptingCall, ServerInterceptor } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import type { Connection, Connections } from "./connections.ts";
@@ -19,9 +19,8 @@ const pieceBytes = 256;
 interface BaseCall {
   readonly stream: ServerHttp2Stream;
   readonly handler: { readonly path: string; readonly type: string };
-  readonly decoder: { readonly readMessageRemaining: number };
+  readonly decoder: { readonly readMessageRemaining: number; readPartialMessage: Buffer[] };
   readonly receivedHalfClose: boolean;
-  readonly metadataSent: boolean;
   readonly cancelled: boolean;
   handleDataFrame(data: Buffer): void;
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>;
@@ -44,12 +43,11 @@ interface Holding {
  */
 export function boundCalls(connections: Connections, overloaded: Overloaded): ServerInterceptor {
   const bounded = new WeakMap<object, object>();
-  const holdings = new Holdings(connections);
   return (method, call) => {
     const base = Object.getPrototypeOf(call) as BaseCall;
     let derived = bounded.get(base);
     if (derived === undefined) {
-      derived = Object.create(base, overrides(base, holdings, overloaded)) as object;
+      derived = Object.create(base, overrides(base, connections, overloaded)) as object;
       bounded.set(base, derived);
     }
     Object.setPrototypeOf(call, derived);
@@ -72,9 +70,10 @@ function admitLong(call: BaseCall, connections: Connections, overloaded: Overloa
 
 function overrides(
   base: BaseCall,
-  holdings: Holdings,
+  connections: Connections,
   overloaded: Overloaded,
 ): PropertyDescriptorMap & ThisType<BaseCall> {
+  const holdings = new Holdings(connections);
   return {
     handleDataFrame: {
       value(data: Buffer) {
@@ -129,7 +128,9 @@ function overrides(
         const isEarly = !this.receivedHalfClose && !this.cancelled;
         base.sendStatus.call(this, answer);
         if (isEarly) {
-          closeWhenSent(this);
+          // What came of a message that nobody waits for any more.
+          this.decoder.readPartialMessage = [];
+          connections.of(sessionOf(this))?.closeLater(this.stream);
         }
       },
     },
@@ -140,19 +141,6 @@ function overrides(
       },
     },
   };
-}
-
-/**
- * Ends the request of a call that was answered before all of it came: a client that never ends it
- * would keep the call, and what came of it, for ever.
- */
-function closeWhenSent({ stream, metadataSent }: BaseCall): void {
-  const close = () => stream.close(constants.NGHTTP2_NO_ERROR);
-  if (!metadataSent) {
-    close();
-  } else {
-    stream.once("wantTrailers", close);
-  }
 }
 
 class Holdings {

@@ -61,6 +61,29 @@ export class Connection {
     this.session = session;
   }
 
+  /** Streams that were answered before their request ended: lately, and before the last look. */
+  #answered: ServerHttp2Stream[] = [];
+  #answeredBefore: ServerHttp2Stream[] = [];
+
+  /**
+   * Ends, a little later, the request of a call that was answered before all of it came: a client that
+   * never ends it would keep the call for ever. A good client ends it by itself when it sees the answer,
+   * and a reset right now would overtake an answer that still waits to be sent.
+   */
+  closeLater(stream: ServerHttp2Stream): void {
+    this.#answered.push(stream);
+  }
+
+  closeAnswered(): void {
+    for (const stream of this.#answeredBefore) {
+      if (!stream.destroyed && !stream.closed) {
+        stream.close(constants.NGHTTP2_NO_ERROR);
+      }
+    }
+    this.#answeredBefore = this.#answered;
+    this.#answered = [];
+  }
+
   /** Notes the newest open stream; returns the newest of those that are older than `maxMs`. */
   oldest(now: number, maxMs: number): number {
     let newest = 0;
@@ -87,8 +110,8 @@ export class Connections {
   readonly requests: HeldBytes;
   readonly replies: HeldBytes;
   readonly #open = new Map<object, Connection>();
-  /** Streams whose age doesn't matter. */
-  readonly #long = new WeakSet<object>();
+  /** Streams whose age doesn't matter, or was ended. */
+  readonly #spared = new WeakSet<object>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(bounds: ConnectionBounds) {
@@ -121,7 +144,7 @@ export class Connections {
       return false;
     }
     connection.longCalls += 1;
-    this.#long.add(stream);
+    this.#spared.add(stream);
     stream.once("close", () => {
       connection.longCalls -= 1;
     });
@@ -153,24 +176,26 @@ export class Connections {
         session.destroy();
         continue;
       }
-      this.#endOld(session, connection.oldest(now, this.bounds.maxCallMs));
+      connection.closeAnswered();
+      this.#endOld(connection, connection.oldest(now, this.bounds.maxCallMs));
     }
   }
 
-  #endOld(session: ServerHttp2Session, newestOld: number): void {
+  #endOld(connection: Connection, newestOld: number): void {
     if (newestOld === 0) {
       return;
     }
-    for (const [id, stream] of [...(streamsOf(session) ?? [])]) {
-      if (id <= newestOld && !this.#long.has(stream) && !stream.destroyed && !stream.closed) {
+    for (const [id, stream] of [...(streamsOf(connection.session) ?? [])]) {
+      if (id <= newestOld && !this.#spared.has(stream) && !stream.destroyed && !stream.closed) {
+        this.#spared.add(stream);
         this.bounds.onRefused("age");
-        this.#end(stream);
+        this.#end(connection, stream);
       }
     }
   }
 
   /** With a status if none is on its way; else by a reset, which frees what waits to be read. */
-  #end(stream: ServerHttp2Stream): void {
+  #end(connection: Connection, stream: ServerHttp2Stream): void {
     if (stream.headersSent) {
       stream.close(constants.NGHTTP2_CANCEL);
       return;
@@ -179,7 +204,7 @@ export class Connections {
     const details = `The call was open for longer than the ${maxCallMs} ms that any may be`;
     const late = { code: status.DEADLINE_EXCEEDED, details, metadata: new Metadata() };
     stream.respond(trailersOnly(this.bounds.complete(late)), { endStream: true });
-    stream.close(constants.NGHTTP2_NO_ERROR);
+    connection.closeLater(stream);
   }
 }
 

@@ -1,6 +1,9 @@
 import type { Http2Server, ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
 
+/** How long what was last said to a client may take to be read. */
+const lingerMs = 5_000;
+
 /**
  * Closes connections that don't become HTTP/2 connections in time, TLS included: what counts is that
  * the client's settings came, the first frame of any client.
@@ -41,6 +44,7 @@ export class Handshakes {
     const socket = this.#current;
     if (socket !== undefined) {
       session.once("remoteSettings", () => this.#end(socket));
+      session.once("close", () => endSoon(socket));
     }
   }
 
@@ -48,6 +52,12 @@ export class Handshakes {
     clearTimeout(this.#timers.get(socket));
     this.#timers.delete(socket);
   }
+}
+
+/** Node waits for ever until a client that lost its session has read what was sent to it. */
+function endSoon(socket: Socket): void {
+  const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
+  socket.once("close", () => clearTimeout(timer));
 }
 
 /** The socket that a TLS socket was made of, which node keeps to itself; a test notices if it goes. */

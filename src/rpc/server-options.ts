@@ -14,6 +14,8 @@ export interface ServerLimits {
   readonly maxConcurrentStreams: number;
   /** How long a call may be open; streams of replies may be open for longer. */
   readonly maxCallMs?: number;
+  /** Open streams of replies on one connection. */
+  readonly maxLongCalls?: number;
   /** Bytes of unanswered requests, and of unread replies, that one connection may make us hold. */
   readonly maxHeldBytes?: number;
   /** Called for every call, outermost first. */
@@ -34,7 +36,7 @@ export const defaultMaxCallMs = 300_000;
 /** 20 pages of the largest size, or 16 values. */
 export const defaultMaxHeldBytes = 64 * 1024 * 1024;
 /** Streams of replies: health and reflection need one each. */
-const maxLongCalls = 100;
+const defaultMaxLongCalls = 100;
 /** All connections of a server may hold together as much as some that hold all they may. */
 const greedyConnections = 4;
 
@@ -98,7 +100,7 @@ function connectionBounds(
   const held = { perConnection, perServer: greedyConnections * perConnection };
   return {
     maxCallMs: limits.maxCallMs ?? defaultMaxCallMs,
-    maxLongCalls,
+    maxLongCalls: limits.maxLongCalls ?? defaultMaxLongCalls,
     requests: held,
     replies: held,
     complete,
