@@ -11,13 +11,15 @@ import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb
 import { Guard } from "./guard.ts";
 import type { Log } from "./log.ts";
 import type { Observation } from "./observation.ts";
+import { refusalLog } from "./refusal-log.ts";
+import type { Refusal } from "./rpc/connections.ts";
 import { addUnaryService } from "./rpc/handler.ts";
 import type { HealthService } from "./rpc/health.ts";
 import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
 import { addReflection, type Reflection } from "./rpc/reflection.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
-import { completeStatuses } from "./rpc/status-interceptor.ts";
 import { renewStreamTables } from "./rpc/stream-tables.ts";
+import { overloaded } from "./service/overloaded.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
 import { ExitCode, StartError } from "./start-error.ts";
@@ -49,6 +51,7 @@ export interface BindingAddress {
 export class BindingServer {
   readonly #surroundings: Surroundings;
   readonly #log: Log;
+  readonly #onRefused: (refusal: Refusal) => void;
   readonly #plugin: BoundPlugin;
   readonly #guard: Guard;
   readonly #server: Server;
@@ -63,6 +66,7 @@ export class BindingServer {
     this.#surroundings = surroundings;
     this.#config = config;
     this.#log = log.child({ plugin: config.plugin });
+    this.#onRefused = refusalLog(this.#log);
     this.#plugin = new BoundPlugin(version, boundsOf(config, serve), config.permissions);
     this.#guard = new Guard(config, this.#log, isOpenToAll);
     const { maxValueBytes } = boundsOf(config, serve);
@@ -70,11 +74,11 @@ export class BindingServer {
       maxReceiveBytes: Math.max(2 * maxValueBytes, maxTransactBytes) + requestSlackBytes,
       maxSendBytes: -1,
       maxConcurrentStreams,
-      interceptors: [
-        completeStatuses(watch.statuses(completeStatus)),
-        ...this.#guard.interceptors,
-        renewStreamTables(),
-      ],
+      maxCallMs: serve.maxCallMs,
+      interceptors: [...this.#guard.interceptors, renewStreamTables()],
+      completeStatus: watch.statuses(completeStatus),
+      overloaded,
+      onRefused: this.#onRefused,
     });
     addUnaryService(this.#server, PluginStateService, pluginStateHandlers(this.#plugin), {
       toStatus: statusOf,
@@ -114,6 +118,8 @@ export class BindingServer {
         loopbackOnly: !config.insecure && !isGuarded(this.#config),
         onAcceptError: (error) => this.#log.error({ err: error }, "can't accept connections"),
         onConnection: watch.onConnection,
+        maxConnections: config.maxConnections,
+        onRefused: this.#onRefused,
         ...(credentials === undefined ? {} : { credentials }),
       });
     } catch (error) {

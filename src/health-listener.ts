@@ -38,6 +38,7 @@ export async function openHealthListener(
   try {
     const listener = await listen(server, address, {
       maxConnections,
+      replacesOldest: true,
       onAcceptError: (error) => log.error({ err: error }, "can't accept health connections"),
     });
     closers.add(() => drain(server, 0));

@@ -28,6 +28,10 @@ export interface ServeConfig {
   /** Most database connections of the process. */
   readonly poolSize: number;
   readonly databaseTimeoutMs: number;
+  /** Most client connections of each listener. */
+  readonly maxConnections: number;
+  /** How long a call may be open. */
+  readonly maxCallMs: number;
   /** The bounds of each binding's state. */
   readonly bounds: StateBounds;
   /** False: every call is a statement of its own. */
@@ -111,6 +115,8 @@ export function readServeConfig(flags: GivenFlags, environment: Environment): Re
     insecure: values.insecure,
     poolSize: values.databaseConnections,
     databaseTimeoutMs: values.databaseTimeoutMs,
+    maxConnections: values.maxConnections,
+    maxCallMs: values.maxCallMs,
     bounds: {
       maxValueBytes: values.maxValueBytes,
       rememberRequestsMs: values.requestIdSeconds * 1000,

@@ -30,6 +30,13 @@ export const defaultDrainTimeoutMs = 8_000;
 export const maxSlowCallMs = 600_000;
 export const defaultSlowCallMs = 1_000;
 
+/** Connections that a listener may have; each may hold what `rpc/server-options.ts` says. */
+export const maxMaxConnections = 100_000;
+
+/** Below a second, calls that wait for the database's turn would be refused. */
+export const minMaxCallMs = 1_000;
+export const maxMaxCallMs = 3_600_000;
+
 export const minHealthTimeoutMs = 1;
 export const maxHealthTimeoutMs = 600_000;
 export const defaultHealthTimeoutMs = 5_000;

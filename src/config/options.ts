@@ -1,4 +1,6 @@
 import type { LogLevel } from "../log.ts";
+import { defaultMaxConnections } from "../rpc/listener.ts";
+import { defaultMaxCallMs } from "../rpc/server-options.ts";
 import { defaultMaxValueBytes } from "../state/limits.ts";
 import { capabilities } from "../state/permissions.ts";
 import { allowedScopeRule, isCapability, parseAllowedScope } from "./allowed.ts";
@@ -209,6 +211,23 @@ export const serveOptions = {
     fallbackText: `${defaultMaxValueBytes} (${defaultMaxValueBytes / 1024 ** 2} MiB)`,
     flag: "--max-value-bytes",
     about: "The largest value a plugin may store, in bytes of JSON text.",
+  }),
+  maxConnections: integer({
+    placeholder: "N",
+    min: 1,
+    max: limits.maxMaxConnections,
+    fallback: defaultMaxConnections,
+    flag: "--max-connections",
+    about: "Most client connections of each listener; one more is closed at once.",
+  }),
+  maxCallMs: integer({
+    placeholder: "MS",
+    min: limits.minMaxCallMs,
+    max: limits.maxMaxCallMs,
+    fallback: defaultMaxCallMs,
+    flag: "--max-call-ms",
+    about:
+      "How long a call may be open, its request and reply included, in milliseconds; then it ends with DEADLINE_EXCEEDED. Streams that wait for news, such as health's Watch, may be open for longer.",
   }),
   quotaEntries: integer({
     placeholder: "N",

@@ -15,7 +15,7 @@ import {
 } from "../gen/health/v1/health_pb.ts";
 import { bytesMethod, decode, encode } from "./codec.ts";
 
-/** Open Watch calls, all servers together. Each holds an HTTP/2 stream for as long as it likes. */
+/** Open Watch calls of a server. Each holds an HTTP/2 stream for as long as it likes. */
 const maxWatches = 1_000;
 
 /**
@@ -69,6 +69,8 @@ export class HealthService {
   }
 
   addTo(server: Server): void {
+    // A server's clients leave those of the others alone.
+    const own = new Set<Watch>();
     server.addService(definition, {
       check: (call: ServerUnaryCall<Buffer, Buffer>, done: sendUnaryData<Buffer>) =>
         answer(done, () => this.#check(call.request)),
@@ -76,7 +78,7 @@ export class HealthService {
         answer(done, () => this.#list(call.request)),
       watch: (call: ServerWritableStream<Buffer, Buffer>) => {
         try {
-          this.#watch(call);
+          this.#watch(call, own);
         } catch (error) {
           call.emit("error", error);
         }
@@ -99,17 +101,21 @@ export class HealthService {
     return encode(HealthListResponseSchema, { statuses });
   }
 
-  #watch(call: ServerWritableStream<Buffer, Buffer>): void {
+  #watch(call: ServerWritableStream<Buffer, Buffer>, own: Set<Watch>): void {
     const { service } = decode(HealthCheckRequestSchema, call.request);
-    if (this.#watches.size >= maxWatches) {
+    if (own.size >= maxWatches) {
       throw failure(status.RESOURCE_EXHAUSTED, `There are ${maxWatches} open watches.`);
     }
     // A name that isn't known isn't kept: it may be megabytes.
     const known = this.#services.has(service) ? service : undefined;
     const watch = new Watch(call, known);
     this.#watches.add(watch);
+    own.add(watch);
     // grpc-js emits this at the end of every call, however it ended.
-    call.once("cancelled", () => this.#watches.delete(watch));
+    call.once("cancelled", () => {
+      this.#watches.delete(watch);
+      own.delete(watch);
+    });
     watch.update(this.#statusOf(known));
     if (this.#isShutDown) watch.end();
   }

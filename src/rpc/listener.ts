@@ -1,7 +1,11 @@
+import type { Http2Server } from "node:http2";
 import { createServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
 import { bindSocket } from "./bound-socket.ts";
+import type { Refusal } from "./connections.ts";
 import { announceEnd } from "./going-away.ts";
+import { Handshakes } from "./handshakes.ts";
+import { http2ServerOf } from "./http2-servers.ts";
 import type { ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
 
@@ -13,13 +17,25 @@ export interface ListenOptions {
   readonly credentials?: ServerCredentials;
   /** Refuse what other machines could reach, judged by the address that was really bound. */
   readonly loopbackOnly?: boolean;
-  /** Open connections at once; one above it takes the place of the oldest. No bound if absent. */
+  /** Open connections at once; one too many is closed, or takes the place of the oldest. */
   readonly maxConnections?: number;
+  readonly replacesOldest?: boolean;
   /** Told when the system fails to accept a connection (say, too many open files). */
   readonly onAcceptError?: (error: Error) => void;
   /** Told of each connection that opens (1) and that closes (-1). */
   readonly onConnection?: ((change: 1 | -1) => void) | undefined;
+  /** How long a client has until its first HTTP/2 frame, TLS included. */
+  readonly maxHandshakeMs?: number;
+  /** Told of each connection that these bounds ended. */
+  readonly onRefused?: (refusal: Refusal) => void;
 }
+
+/** Every client that works has one connection, seldom a few. */
+export const defaultMaxConnections = 256;
+/** A busy machine takes a second for TLS. */
+export const defaultMaxHandshakeMs = 10_000;
+/** After this long without a packet the system asks whether the other side is still there. */
+const keepAliveMs = 60_000;
 
 /** One bound address. */
 export interface Listener {
@@ -45,7 +61,7 @@ export async function listen(
 ): Promise<Listener> {
   const credentials = options.credentials ?? ServerCredentials.createInsecure();
   const injector = server.createConnectionInjector(credentials);
-  const listener = new SocketListener(injector, options);
+  const listener = new SocketListener(injector, http2ServerOf(server), options);
   try {
     await listener.bind(address, options);
     attach(server, address, listener);
@@ -136,23 +152,34 @@ class SocketListener implements Listener {
   address = "";
   /** Settles when it has stopped accepting and its last connection is closed. */
   readonly ended: Promise<void>;
-  readonly #accepting = createServer({ noDelay: true });
+  readonly #accepting = createServer({
+    noDelay: true,
+    keepAlive: true,
+    keepAliveInitialDelay: keepAliveMs,
+  });
   readonly #sockets = new Set<Socket>();
   #removeFile: () => void = () => {};
   #closed = false;
 
-  constructor(injector: ConnectionInjector, options: ListenOptions) {
-    const { onConnection, maxConnections = Number.POSITIVE_INFINITY } = options;
+  constructor(injector: ConnectionInjector, http2Server: Http2Server, options: ListenOptions) {
+    const { onConnection, onRefused = () => {}, maxHandshakeMs = defaultMaxHandshakeMs } = options;
+    const { maxConnections = defaultMaxConnections, replacesOldest = false } = options;
     this.ended = new Promise((resolve) => this.#accepting.once("close", resolve));
+    if (!replacesOldest) this.#accepting.maxConnections = maxConnections;
+    this.#accepting.on("drop", () => onRefused("connection"));
+    const handshakes = new Handshakes(maxHandshakeMs, () => onRefused("handshake"));
+    handshakes.watch(http2Server);
     this.#accepting.on("connection", (socket) => {
       if (this.#sockets.size >= maxConnections) this.#destroyOldest();
       this.#sockets.add(socket);
       onConnection?.(1);
+      // Whoever reads the socket hears of it too; between two of them nobody would.
+      socket.on("error", () => {});
       socket.once("close", () => {
         this.#sockets.delete(socket);
         onConnection?.(-1);
       });
-      injector.injectConnection(socket);
+      handshakes.begin(socket, (accepted) => injector.injectConnection(accepted));
     });
   }
 

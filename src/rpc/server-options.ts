@@ -1,4 +1,8 @@
 import { Server, type ServerInterceptor } from "@grpc/grpc-js";
+import { boundCalls, type Overloaded, plainOverloaded } from "./bounded-calls.ts";
+import { Connections, type Refusal } from "./connections.ts";
+import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
+import { completeStatuses, type OutgoingStatus } from "./status-interceptor.ts";
 
 /** What bounds one server's calls. */
 export interface ServerLimits {
@@ -8,9 +12,42 @@ export interface ServerLimits {
   readonly maxSendBytes: number;
   /** Open calls, streams included, on one connection; clients hold back what's above it. */
   readonly maxConcurrentStreams: number;
+  /** How long a call may be open; streams of replies may be open for longer. */
+  readonly maxCallMs?: number;
+  /** Open streams of replies on one connection. */
+  readonly maxLongCalls?: number;
+  /** Bytes of unanswered requests, and of unread replies, that one connection may make us hold. */
+  readonly maxHeldBytes?: number;
   /** Called for every call, outermost first. */
   readonly interceptors?: readonly ServerInterceptor[];
+  /** Sees every status before it is sent; see `completeStatuses`. */
+  readonly completeStatus?: (status: OutgoingStatus) => OutgoingStatus;
+  /** What a call is told when its connection holds too much. */
+  readonly overloaded?: Overloaded;
+  /** Told whenever a bound kept a client from something. */
+  readonly onRefused?: (refusal: Refusal) => void;
 }
+
+/**
+ * Long enough for the longest call that makes sense, a DeleteRange of some hundred thousand entries (a repetition goes
+ * on where it ended); what a call may hold meanwhile is bounded by itself.
+ */
+export const defaultMaxCallMs = 300_000;
+/** 20 pages of the largest size, or 16 values. */
+export const defaultMaxHeldBytes = 64 * 1024 * 1024;
+/** Streams of replies: health and reflection need one each. */
+const defaultMaxLongCalls = 100;
+/** All connections of a server may hold together as much as some that hold all they may. */
+const greedyConnections = 4;
+
+/**
+ * A connection whose client has gone is found by asking it: Node 20 doesn't see the end of one that stops
+ * within a block of headers, and sends nothing on it either. 20 s to answer is what gRPC's servers give.
+ */
+const keepAlive = { "grpc.keepalive_time_ms": 15_000, "grpc.keepalive_timeout_ms": 20_000 };
+
+/** Ample for tracing and tokens; grpc-core allows 8 KiB, Node 64. */
+const maxHeaderListSize = 16 * 1024;
 
 /**
  * A client that cancels its calls (short deadlines, hedging) sends a reset for each, and after 1,000
@@ -30,18 +67,50 @@ const resetLimits = { streamResetBurst: 20_000, streamResetRate: 20_000 };
  * where workers are, the windows make no difference that stands out of the noise.
  */
 export function createGrpcServer(limits: ServerLimits): Server {
+  const complete = limits.completeStatus ?? ((status) => status);
+  const connections = new Connections(connectionBounds(limits, complete));
   const server = new Server({
     // Channelz costs trackers and clock reads on every call, and we serve none of it.
     "grpc.enable_channelz": 0,
+    ...keepAlive,
     "grpc.max_concurrent_streams": limits.maxConcurrentStreams,
     "grpc.max_receive_message_length": limits.maxReceiveBytes,
     "grpc.max_send_message_length": limits.maxSendBytes,
-    interceptors: [...(limits.interceptors ?? [])],
+    interceptors: [
+      completeStatuses(complete),
+      boundCalls(connections, limits.overloaded ?? plainOverloaded),
+      ...(limits.interceptors ?? []),
+    ],
   });
+  bindConnections(server, connections);
+  completeUnknownMethods(server, complete);
   // No public option reaches node:http2. A test notices if this private field goes.
   const http2Options: unknown = Reflect.get(server, "commonServerOptions");
   if (typeof http2Options === "object" && http2Options !== null) {
-    Object.assign(http2Options, resetLimits);
+    const settings: unknown = Reflect.get(http2Options, "settings");
+    Object.assign(http2Options, resetLimits, {
+      settings: { ...(settings as object), maxHeaderListSize },
+    });
   }
   return server;
+}
+
+function connectionBounds(
+  limits: ServerLimits,
+  complete: (status: OutgoingStatus) => OutgoingStatus,
+) {
+  // Two of the largest requests, one that is being served and one that comes.
+  const perConnection = Math.max(
+    limits.maxHeldBytes ?? defaultMaxHeldBytes,
+    2 * limits.maxReceiveBytes,
+  );
+  const held = { perConnection, perServer: greedyConnections * perConnection };
+  return {
+    maxCallMs: limits.maxCallMs ?? defaultMaxCallMs,
+    maxLongCalls: limits.maxLongCalls ?? defaultMaxLongCalls,
+    requests: held,
+    replies: held,
+    complete,
+    onRefused: limits.onRefused ?? (() => {}),
+  };
 }

@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from "node:http2";
 import { isMap } from "node:util/types";
 import type { ServerInterceptingCall, ServerInterceptor } from "@grpc/grpc-js";
 
@@ -40,18 +41,27 @@ function sessionOf(call: object): object | undefined {
 }
 
 function renewTable(session: object): void {
+  const found = tableOf(session);
+  if (found !== undefined) {
+    // Node's own kind of Map, which isn't an instance of ours, with what is in it.
+    const Kind = found.streams.constructor as MapConstructor;
+    Reflect.set(found.state, "streams", new Kind(found.streams));
+  }
+}
+
+/** The open streams of a connection by their numbers, as node keeps them; not to be changed. */
+export function streamsOf(session: object): ReadonlyMap<number, ServerHttp2Stream> | undefined {
+  // Node keeps nothing else there; a test sees it.
+  return tableOf(session)?.streams as ReadonlyMap<number, ServerHttp2Stream> | undefined;
+}
+
+function tableOf(session: object): { state: object; streams: Map<unknown, unknown> } | undefined {
   const key = Object.getOwnPropertySymbols(session).find(
     ({ description }) => description === "state",
   );
   const state: unknown = key === undefined ? undefined : Reflect.get(session, key);
-  if (isObject(state)) {
-    const streams: unknown = Reflect.get(state, "streams");
-    if (isMap(streams)) {
-      // Node's own kind of Map, which isn't an instance of ours, with what is in it.
-      const Kind = streams.constructor as MapConstructor;
-      Reflect.set(state, "streams", new Kind(streams));
-    }
-  }
+  const streams: unknown = isObject(state) ? Reflect.get(state, "streams") : undefined;
+  return isObject(state) && isMap(streams) ? { state, streams } : undefined;
 }
 
 function isObject(value: unknown): value is object {

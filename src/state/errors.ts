@@ -198,18 +198,18 @@ export class DatabaseUnavailable extends StateError {
 
 /** The connection broke after a write was sent: it may or may not have happened. */
 export class OutcomeUnknown extends StateError {
-  constructor(options?: ErrorOptions) {
-    super(
-      "the connection to the database broke while the write was under way: it may have happened",
-      options,
-    );
+  constructor(
+    options?: ErrorOptions,
+    message = "the connection to the database broke while the write was under way: it may have happened",
+  ) {
+    super(message, options);
   }
 }
 
 /** More calls are waiting than may. Worth trying again later. */
 export class Overloaded extends StateError {
-  constructor() {
-    super("too many calls are waiting");
+  constructor(message = "too many calls are waiting") {
+    super(message);
   }
 }
 

@@ -29,6 +29,7 @@ export function newServer(): Server {
     maxReceiveBytes: 4 << 20,
     maxSendBytes: 4 << 20,
     maxConcurrentStreams: 2_000,
+    maxLongCalls: 2_000,
   });
   onTestFinished(async () => void (await drain(server, 0)));
   return server;

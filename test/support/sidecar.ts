@@ -70,6 +70,8 @@ export function configFor(
     insecure: false,
     poolSize: 3,
     databaseTimeoutMs: 10_000,
+    maxConnections: 256,
+    maxCallMs: 300_000,
     bounds: {
       maxValueBytes: 4 * 1024 * 1024,
       rememberRequestsMs: 600_000,
