@@ -1,5 +1,6 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
+import { pause } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import {
   isConnectionLost,
@@ -41,8 +42,8 @@ const idleMs = 30_000;
 const keepAliveMs = 15_000;
 /** A server that has no more connections isn't asked for another one before this. */
 const crowdedMs = 1_000;
-/** How often a call asks the pool again because the server had no connection for it. */
-const crowdedAttempts = 3;
+/** How often a call asks the pool again because the server had no connection for it: for 0.2 to 0.3 s. */
+const crowdedAttempts = 8;
 /** How long a statement may hold up the end of the pool. */
 const closeMs = 1_000;
 
@@ -277,6 +278,8 @@ export class Pool {
         }
         // There's no other connection for us, but we have some: they do for a while.
         this.#crowdedUntil = performance.now() + crowdedMs;
+        // Broken ones are among those for a moment.
+        await pause(attempt);
       }
     }
   }
