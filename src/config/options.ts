@@ -1,6 +1,5 @@
 import type { LogLevel } from "../log.ts";
-import { defaultMaxConnections } from "../rpc/listener.ts";
-import { defaultMaxCallMs } from "../rpc/server-options.ts";
+import { defaultMaxCallMs, defaultMaxConnections } from "../rpc/default-bounds.ts";
 import { defaultMaxValueBytes } from "../state/limits.ts";
 import { capabilities } from "../state/permissions.ts";
 import { allowedScopeRule, isCapability, parseAllowedScope } from "./allowed.ts";

@@ -3,6 +3,7 @@ import { createServer, type Socket } from "node:net";
 import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/grpc-js";
 import { bindSocket } from "./bound-socket.ts";
 import type { Refusal } from "./connections.ts";
+import { defaultMaxConnections } from "./default-bounds.ts";
 import { announceEnd } from "./going-away.ts";
 import { Handshakes } from "./handshakes.ts";
 import { http2ServerOf } from "./http2-servers.ts";
@@ -30,8 +31,6 @@ export interface ListenOptions {
   readonly onRefused?: (refusal: Refusal) => void;
 }
 
-/** Every client that works has one connection, seldom a few. */
-export const defaultMaxConnections = 256;
 /** A busy machine takes a second for TLS. */
 export const defaultMaxHandshakeMs = 10_000;
 /** After this long without a packet the system asks whether the other side is still there. */

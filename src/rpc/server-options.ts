@@ -1,6 +1,7 @@
 import { Server, type ServerInterceptor } from "@grpc/grpc-js";
 import { boundCalls, type Overloaded, plainOverloaded } from "./bounded-calls.ts";
 import { Connections, type Refusal } from "./connections.ts";
+import { defaultMaxCallMs } from "./default-bounds.ts";
 import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
 import { completeStatuses, type OutgoingStatus } from "./status-interceptor.ts";
 
@@ -28,11 +29,6 @@ export interface ServerLimits {
   readonly onRefused?: (refusal: Refusal) => void;
 }
 
-/**
- * Long enough for the longest call that makes sense, a DeleteRange of some hundred thousand entries (a repetition goes
- * on where it ended); what a call may hold meanwhile is bounded by itself.
- */
-export const defaultMaxCallMs = 300_000;
 /** 20 pages of the largest size, or 16 values. */
 export const defaultMaxHeldBytes = 64 * 1024 * 1024;
 /** Streams of replies: health and reflection need one each. */

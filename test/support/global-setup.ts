@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TestProject } from "vitest/node";
 import { startEmbedded } from "../../src/embedded/embedded-postgres.ts";
-import { withClient } from "../../src/postgres/connection.ts";
+import { type Connection, withClient } from "../../src/postgres/connection.ts";
 import { grantStatements, servingGrants } from "../../src/postgres/grants.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { createDatabase, databaseUrl } from "./database.ts";
@@ -47,12 +47,9 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   const url = urlOf(postgres.connection, postgres.connection.user);
   await createDatabase(url, templateName, "template0");
   await migrate({ connectionString: databaseUrl(url, templateName) }, "plugin_sidecar");
-  await withClient({ connectionString: databaseUrl(url, templateName) }, async (client) => {
-    await client.query(`create role ${servingRole} login`);
-    for (const statement of grantStatements(servingGrants("plugin_sidecar"), servingRole)) {
-      await client.query(statement);
-    }
-  });
+  const template = { connectionString: databaseUrl(url, templateName) };
+  await withClient(template, (client) => client.query(`create role ${servingRole} login`));
+  await grantServing(template);
   project.provide("databaseUrl", url);
   const program = process.env["PLUGIN_STATE_TEST_PGBOUNCER"];
   const { host, port, user } = postgres.connection;
@@ -67,6 +64,15 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
     await postgres.stop();
     await rm(dataDir, { recursive: true, force: true });
   };
+}
+
+/** Grants the role that tests' sidecars serve as what it needs in one database. */
+export async function grantServing(connection: Connection): Promise<void> {
+  await withClient(connection, async (client) => {
+    for (const statement of grantStatements(servingGrants("plugin_sidecar"), servingRole)) {
+      await client.query(statement);
+    }
+  });
 }
 
 function urlOf({ host, port }: { host: string; port: number }, user: string): string {

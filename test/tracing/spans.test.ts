@@ -204,7 +204,7 @@ test("a lost database is an error of the statement and of the call, with no text
   await using other = await testSidecar(database, ["demo"], {
     database: { kind: "url", url },
   });
-  proxy.cutBefore("read_entries");
+  proxy.cutBefore("read_entries", () => void proxy.close());
   await failure(other.client.call("get", { scope, key: "s3cret" }));
 
   const [statement] = named("read_entries");

@@ -6,6 +6,7 @@ import { migrate } from "../../../src/postgres/migrate.ts";
 import { Pool } from "../../../src/postgres/pool.ts";
 import { failure } from "../../support/client.ts";
 import { createDatabase, type TestDatabase, testDatabase } from "../../support/database.ts";
+import { grantServing } from "../../support/global-setup.ts";
 import { holdWrites } from "../../support/hold-writes.ts";
 import { type TestSidecar, testSidecar } from "../../support/sidecar.ts";
 import { HealthWatch } from "./health-watch.ts";
@@ -96,7 +97,7 @@ test("a session is told when it opens to notice a client that vanished", async (
 
 test("a database that was dropped is UNAVAILABLE; made anew without tables too; and with them it serves", async () => {
   await set("1");
-  const server = new URL(database.url);
+  const server = new URL(database.ownerUrl);
   const dropped = server.pathname.slice(1);
   server.pathname = "/postgres";
   const admin = new pg.Client({ connectionString: server.href });
@@ -116,6 +117,7 @@ test("a database that was dropped is UNAVAILABLE; made anew without tables too; 
   expect(health.status).toBe("NOT_SERVING");
 
   await migrate(database.connection, "plugin_sidecar");
+  await grantServing(database.connection);
   await database.query(
     `insert into plugin_sidecar.plugins (id, plugin_key, package_name, version, manifest_json)
      values ($1, 'demo', 'demo', '1.0.0', '{"capabilities": []}')`,
