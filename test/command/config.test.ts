@@ -62,6 +62,8 @@ test("without anything it is the embedded database and the demo plugin on the de
       acceptWhenReady: false,
       logLevel: "info",
       slowCallMs: 1_000,
+      maxCallMs: 300_000,
+      maxConnections: 256,
     },
     warnings: [],
   });

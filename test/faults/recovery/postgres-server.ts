@@ -13,6 +13,7 @@ import { clusterUser, ensureCluster } from "../../../src/embedded/cluster.ts";
 import { clusterPath, makeDataDir } from "../../../src/embedded/data-dir.ts";
 import { identity } from "../../../src/embedded/run.ts";
 import { makeSocketDir } from "../../../src/embedded/socket-dir.ts";
+import { grantStatements, servingGrants } from "../../../src/postgres/grants.ts";
 import { migrate } from "../../../src/postgres/migrate.ts";
 import { createDatabase, databaseUrl } from "../../support/database.ts";
 
@@ -52,11 +53,8 @@ export class PostgresServer implements AsyncDisposable {
     await server.start();
     await createDatabase(server.#maintenanceUrl, databaseName, "template0");
     await migrate({ connectionString: server.url }, "plugin_sidecar");
-    await server.query(
-      `create role ${sidecarRole} login;
-       grant usage on schema plugin_sidecar to ${sidecarRole};
-       grant select, insert, update, delete on all tables in schema plugin_sidecar to ${sidecarRole}`,
-    );
+    const grants = grantStatements(servingGrants("plugin_sidecar"), sidecarRole);
+    await server.query([`create role ${sidecarRole} login;`, ...grants].join("\n"));
     await server.query(
       `insert into plugin_sidecar.plugins (plugin_key, package_name, version, manifest_json)
        values ('demo', 'demo', '1.0.0', '{"capabilities": []}')`,
