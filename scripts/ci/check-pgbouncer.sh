@@ -12,8 +12,7 @@ export PLUGIN_STATE_NO_PREPARED_STATEMENTS=true
 export PLUGIN_STATE_HISTORY_CALLS=${PLUGIN_STATE_HISTORY_CALLS-20000}
 "$PLUGIN_STATE_TEST_PGBOUNCER" --version
 
-# Those that need a sidecar's database; the rest of the suite has none, or one that isn't this server's.
-mapfile -t files < <(grep -rlE 'testDatabase|testSidecar|englishSidecar|inject\(' test --include='*.test.ts')
+mapfile -t files < <(database_tests)
 
 # left_out FILE REASON
 left_out() {

@@ -210,6 +210,13 @@ need_clone() {
   touch "$CI_WORK/clone-complete"
 }
 
+# The files of tests whose sidecars have a database of the run's server, but for those about processes,
+# the wire and what is watched: another PostgreSQL, or a pooler before it, is nothing to them.
+database_tests() {
+  grep -rlE 'testDatabase|testSidecar|englishSidecar|inject\(' test --include='*.test.ts' |
+    grep -vE '^test/(access|command|fuzz|host|metrics|rpc|supervisor|tracing)/'
+}
+
 # as_nobody COMMAND…: as an ordinary user, in a home of its own.
 as_nobody() {
   local home=$CI_WORK/nobody group
