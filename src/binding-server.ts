@@ -1,5 +1,6 @@
 import { isDeepStrictEqual } from "node:util";
 import type { Server } from "@grpc/grpc-js";
+import { type BindHints, bindError } from "./bind-error.ts";
 import { BoundPlugin } from "./bound-plugin.ts";
 import { callLog } from "./call-log.ts";
 import { isGuarded } from "./config/bindings.ts";
@@ -22,7 +23,6 @@ import { renewStreamTables } from "./rpc/stream-tables.ts";
 import { overloaded } from "./service/overloaded.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
-import { ExitCode, StartError } from "./start-error.ts";
 import { maxTransactBytes, type StateBounds } from "./state/limits.ts";
 import type { StateBackend } from "./state-backend.ts";
 import { version } from "./version.ts";
@@ -68,7 +68,11 @@ export class BindingServer {
     this.#log = log.child({ plugin: config.plugin });
     this.#onRefused = refusalLog(this.#log);
     this.#plugin = new BoundPlugin(version, boundsOf(config, serve), config.permissions);
-    this.#guard = new Guard(config, this.#log, isOpenToAll);
+    this.#guard = new Guard(config, {
+      log: this.#log,
+      isOpen: isOpenToAll,
+      onRefused: watch.onRefused,
+    });
     const { maxValueBytes } = boundsOf(config, serve);
     this.#server = createGrpcServer({
       maxReceiveBytes: Math.max(2 * maxValueBytes, maxTransactBytes) + requestSlackBytes,
@@ -123,7 +127,7 @@ export class BindingServer {
         ...(credentials === undefined ? {} : { credentials }),
       });
     } catch (error) {
-      throw error instanceof ListenError ? bindError(error) : error;
+      throw error instanceof ListenError ? bindError(error, bindHints) : error;
     }
   }
 
@@ -189,17 +193,8 @@ function boundsOf(binding: BindingConfig, { bounds }: ServeConfig): StateBounds 
   return { ...bounds, ...binding.bounds };
 }
 
-function bindError(error: ListenError): StartError {
-  const exitCode = error.reason === "permission" ? ExitCode.noPermission : ExitCode.cannotBind;
-  const hint =
-    error.reason === "not_loopback"
-      ? "Listen on 127.0.0.1, ::1 or a unix socket; or serve TLS and demand a token or client certificates; or allow it with --insecure."
-      : "Give another address with --listen; port 0 lets the system choose one.";
-  const retryable = error.reason === "address_in_use";
-  return new StartError(error.reason.toUpperCase(), error.message, {
-    exitCode,
-    retryable,
-    hint,
-    cause: error,
-  });
-}
+const bindHints: BindHints = {
+  notLoopback:
+    "Listen on 127.0.0.1, ::1 or a unix socket; or serve TLS and demand a token or client certificates; or allow it with --insecure.",
+  otherwise: "Give another address with --listen; port 0 lets the system choose one.",
+};

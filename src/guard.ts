@@ -1,4 +1,4 @@
-import type { ServerCredentials, ServerInterceptor } from "@grpc/grpc-js";
+import { status as Code, type ServerCredentials, type ServerInterceptor } from "@grpc/grpc-js";
 import { FileWatch } from "./access/file-watch.ts";
 import { InvalidTls, TlsCredentials } from "./access/tls-credentials.ts";
 import { InvalidTokens, Tokens } from "./access/tokens.ts";
@@ -8,6 +8,15 @@ import { authenticate } from "./rpc/authenticate.ts";
 import { unauthenticated } from "./service/status.ts";
 import { ExitCode, StartError } from "./start-error.ts";
 
+/** What a guard is given beside its binding. */
+export interface GuardOptions {
+  readonly log: Log;
+  /** Whether a method, by its path, needs no token. */
+  readonly isOpen: (path: string) => boolean;
+  /** Told of each call that is refused. */
+  readonly onRefused?: ((code: Code) => void) | undefined;
+}
+
 /** Who gets through to one binding: its tokens and its TLS, kept up to date with their files. */
 export class Guard {
   readonly #log: Log;
@@ -15,15 +24,12 @@ export class Guard {
   #tokens: Tokens | undefined;
   #watch: FileWatch;
 
-  /**
-   * @param isOpen Whether a method, by its path, needs no token.
-   * @throws {StartError} when a file can't be used.
-   */
-  constructor({ tokens, tls }: BindingConfig, log: Log, isOpen: (path: string) => boolean) {
-    this.#log = log;
+  /** @throws {StartError} when a file can't be used. */
+  constructor({ tokens, tls }: BindingConfig, options: GuardOptions) {
+    this.#log = options.log;
     this.#tls = tls && orStartError("TLS_UNUSABLE", () => new TlsCredentials(tls));
     this.#tokens = tokens && orStartError("TOKEN_UNUSABLE", () => new Tokens(tokens));
-    this.interceptors = this.#tokens === undefined ? [] : [this.#authenticator(isOpen)];
+    this.interceptors = this.#tokens === undefined ? [] : [this.#authenticator(options)];
     this.#watch = this.#watchFiles();
   }
 
@@ -55,10 +61,13 @@ export class Guard {
     this.#watch.stop();
   }
 
-  #authenticator(isOpen: (path: string) => boolean): ServerInterceptor {
+  #authenticator({ isOpen, onRefused }: GuardOptions): ServerInterceptor {
     return authenticate({
       accepts: (authorization) => this.#tokens?.accepts(authorization) ?? false,
-      refusal: unauthenticated,
+      refusal: () => {
+        onRefused?.(Code.UNAUTHENTICATED);
+        return unauthenticated();
+      },
       isOpen,
     });
   }

@@ -1,10 +1,10 @@
+import { bindError } from "./bind-error.ts";
 import type { Closers } from "./closers.ts";
 import type { Log } from "./log.ts";
 import type { HealthService } from "./rpc/health.ts";
 import { formatAddress, type ListenAddress } from "./rpc/listen-address.ts";
 import { drain, ListenError, listen } from "./rpc/listener.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
-import { ExitCode, StartError } from "./start-error.ts";
 
 /** A request names a service; nothing else fits into it. */
 const maxRequestBytes = 4 * 1024;
@@ -44,16 +44,8 @@ export async function openHealthListener(
     closers.add(() => drain(server, 0));
     return listener.address;
   } catch (error) {
-    throw error instanceof ListenError ? bindError(error, address) : error;
+    const otherwise = `Something else may be at ${formatAddress(address)}: give another address, or port 0.`;
+    const hints = { prefix: "--health-listen", notLoopback: otherwise, otherwise };
+    throw error instanceof ListenError ? bindError(error, hints) : error;
   }
-}
-
-function bindError(error: ListenError, address: ListenAddress): StartError {
-  const { reason, message } = error;
-  return new StartError(reason.toUpperCase(), `--health-listen: ${message}`, {
-    exitCode: reason === "permission" ? ExitCode.noPermission : ExitCode.cannotBind,
-    retryable: reason === "address_in_use",
-    hint: `Something else may be at ${formatAddress(address)}: give another address, or port 0.`,
-    cause: error,
-  });
 }

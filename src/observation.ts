@@ -1,4 +1,5 @@
 import { status as Code } from "@grpc/grpc-js";
+import { type BindHints, bindError } from "./bind-error.ts";
 import { bothStatements } from "./both-statements.ts";
 import type { Closers } from "./closers.ts";
 import type { ServeConfig } from "./config/config.ts";
@@ -9,7 +10,6 @@ import type { LaneObserver, LaneTracer, StatementObserver } from "./postgres/obs
 import type { CallTracer, FinishedCall } from "./rpc/handler.ts";
 import { ListenError } from "./rpc/listen-error.ts";
 import type { OutgoingStatus } from "./rpc/status-interceptor.ts";
-import { ExitCode, StartError } from "./start-error.ts";
 import { loadTracing, type Tracing } from "./tracing/tracing.ts";
 import { version } from "./version.ts";
 
@@ -153,18 +153,13 @@ async function startMetrics(
     log.info({ address: server.address }, "serving metrics");
     return { metrics, address: server.address };
   } catch (error) {
-    throw error instanceof ListenError ? bindError(error) : error;
+    throw error instanceof ListenError ? bindError(error, bindHints) : error;
   }
 }
 
-function bindError(error: ListenError): StartError {
-  return new StartError(error.reason.toUpperCase(), `Metrics: ${error.message}`, {
-    exitCode: error.reason === "permission" ? ExitCode.noPermission : ExitCode.cannotBind,
-    retryable: error.reason === "address_in_use",
-    hint:
-      error.reason === "not_loopback"
-        ? "Serve metrics on 127.0.0.1, ::1 or a unix socket, or allow other addresses with --insecure."
-        : "Give another address with --metrics-listen; port 0 lets the system choose one.",
-    cause: error,
-  });
-}
+const bindHints: BindHints = {
+  prefix: "Metrics",
+  notLoopback:
+    "Serve metrics on 127.0.0.1, ::1 or a unix socket, or allow other addresses with --insecure.",
+  otherwise: "Give another address with --metrics-listen; port 0 lets the system choose one.",
+};

@@ -77,6 +77,22 @@ test("health and reflection need no token: a probe has none", async () => {
   expect(await healthOf(sidecar.address)).toBe("SERVING");
 });
 
+test("calls that were refused for their token are counted", async () => {
+  const [binding] = configFor(database.url, ["demo"]).bindings;
+  const tokens = { kind: "text", token: first, name: "TOKEN" } as const;
+  await using sidecar = await testSidecar(database, ["demo"], {
+    bindings: [{ ...binding!, tokens }],
+    metricsListen: { kind: "tcp", host: "127.0.0.1", port: 0 },
+  });
+  await failure(sidecar.client.call("get", name, bearer(second)));
+
+  const metrics = await fetch(`http://${sidecar.sidecar.metrics}/metrics`);
+
+  expect(await metrics.text()).toMatch(
+    /^plugin_state_rpc_refused_total\{[^}]*UNAUTHENTICATED[^}]*\} 1$/m,
+  );
+});
+
 test("a request is refused by its headers, before its message has come", async () => {
   await using sidecar = await guarded({ kind: "text", token: first, name: "TOKEN" });
   const malformed = Buffer.alloc(1024 * 1024, 0xff);
