@@ -2,6 +2,13 @@ import { isDeepStrictEqual } from "node:util";
 import type { Entries, State } from "./model.ts";
 import { identity, type Name } from "./operation.ts";
 
+/** A history of which nothing can be said: more ways in which it may be right than can be tried. */
+export class TooManyWorlds extends Error {
+  constructor() {
+    super("too many unknown outcomes and foreign writes at once to check this history");
+  }
+}
+
 const maxWorlds = 16_384;
 
 interface Line {
@@ -44,9 +51,7 @@ export class Book {
       const all = this.statesOf(name);
       const states = all.length === 1 ? all : all.filter((state) => isShown(name, state));
       if (worlds.length * states.length > maxWorlds) {
-        throw new Error(
-          "too many unknown outcomes and foreign writes at once to check this history",
-        );
+        throw new TooManyWorlds();
       }
       worlds = worlds.flatMap((world) => states.map((state) => world.with(name, state)));
     }
