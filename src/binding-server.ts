@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Server } from "@grpc/grpc-js";
+import { status as Code, type Server } from "@grpc/grpc-js";
 import { BoundPlugin } from "./bound-plugin.ts";
 import { callLog } from "./call-log.ts";
 import { isGuarded } from "./config/bindings.ts";
@@ -51,7 +51,7 @@ export interface BindingAddress {
 export class BindingServer {
   readonly #surroundings: Surroundings;
   readonly #log: Log;
-  readonly #onRefused: (refusal: Refusal) => void;
+  readonly #onRefused: (refusal: Refusal | "token") => void;
   readonly #plugin: BoundPlugin;
   readonly #guard: Guard;
   readonly #server: Server;
@@ -68,7 +68,10 @@ export class BindingServer {
     this.#log = log.child({ plugin: config.plugin });
     this.#onRefused = refusalLog(this.#log);
     this.#plugin = new BoundPlugin(version, boundsOf(config, serve), config.permissions);
-    this.#guard = new Guard(config, this.#log, isOpenToAll);
+    this.#guard = new Guard(config, this.#log, isOpenToAll, () => {
+      this.#onRefused("token");
+      watch.onRefused?.(Code.UNAUTHENTICATED);
+    });
     const { maxValueBytes } = boundsOf(config, serve);
     this.#server = createGrpcServer({
       maxReceiveBytes: Math.max(2 * maxValueBytes, maxTransactBytes) + requestSlackBytes,

@@ -17,13 +17,20 @@ export class Guard {
 
   /**
    * @param isOpen Whether a method, by its path, needs no token.
+   * @param onUnauthenticated Told of each call without a good token.
    * @throws {StartError} when a file can't be used.
    */
-  constructor({ tokens, tls }: BindingConfig, log: Log, isOpen: (path: string) => boolean) {
+  constructor(
+    { tokens, tls }: BindingConfig,
+    log: Log,
+    isOpen: (path: string) => boolean,
+    onUnauthenticated: () => void,
+  ) {
     this.#log = log;
     this.#tls = tls && orStartError("TLS_UNUSABLE", () => new TlsCredentials(tls));
     this.#tokens = tokens && orStartError("TOKEN_UNUSABLE", () => new Tokens(tokens));
-    this.interceptors = this.#tokens === undefined ? [] : [this.#authenticator(isOpen)];
+    this.interceptors =
+      this.#tokens === undefined ? [] : [this.#authenticator(isOpen, onUnauthenticated)];
     this.#watch = this.#watchFiles();
   }
 
@@ -55,10 +62,16 @@ export class Guard {
     this.#watch.stop();
   }
 
-  #authenticator(isOpen: (path: string) => boolean): ServerInterceptor {
+  #authenticator(
+    isOpen: (path: string) => boolean,
+    onUnauthenticated: () => void,
+  ): ServerInterceptor {
     return authenticate({
       accepts: (authorization) => this.#tokens?.accepts(authorization) ?? false,
-      refusal: unauthenticated,
+      refusal: () => {
+        onUnauthenticated();
+        return unauthenticated();
+      },
       isOpen,
     });
   }
@@ -71,17 +84,19 @@ export class Guard {
 
   /** A file changed. It may be half written: what there was stays good until it can be used. */
   #reload(): void {
+    let isUsable = true;
     for (const source of [this.#tokens, this.#tls]) {
       try {
         source?.reload();
       } catch (error) {
+        isUsable = false;
         this.#log.error(
           { err: error },
           "a changed file can't be used; what was there before serves",
         );
       }
     }
-    this.#log.info("token and TLS files read again");
+    if (isUsable) this.#log.info("token and TLS files read again");
   }
 }
 
