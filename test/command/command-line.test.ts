@@ -87,7 +87,7 @@ test.each([
     ["--max-value-bytes", "many"],
     '--max-value-bytes must be a whole number from 1024 to 67108864, not "many"',
   ],
-  [["--listen", "0.0.0.0:0"], "neither TLS nor tokens"],
+  [["--listen", "0.0.0.0:0"], "serve TLS and demand a token"],
 ])("serve with %j also tells the host, in one line on stdout", async (args, problem) => {
   const { code, stdout, stderr } = await run(args);
 
