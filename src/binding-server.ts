@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from "node:util";
-import type { Server } from "@grpc/grpc-js";
+import { status as Code, type Server } from "@grpc/grpc-js";
 import { type BindHints, bindError } from "./bind-error.ts";
 import { BoundPlugin } from "./bound-plugin.ts";
 import { callLog } from "./call-log.ts";
@@ -51,7 +51,7 @@ export interface BindingAddress {
 export class BindingServer {
   readonly #surroundings: Surroundings;
   readonly #log: Log;
-  readonly #onRefused: (refusal: Refusal) => void;
+  readonly #onRefused: (refusal: Refusal | "token") => void;
   readonly #plugin: BoundPlugin;
   readonly #guard: Guard;
   readonly #server: Server;
@@ -71,7 +71,10 @@ export class BindingServer {
     this.#guard = new Guard(config, {
       log: this.#log,
       isOpen: isOpenToAll,
-      onRefused: watch.onRefused,
+      onRefused: () => {
+        this.#onRefused("token");
+        watch.onRefused?.(Code.UNAUTHENTICATED);
+      },
     });
     const { maxValueBytes } = boundsOf(config, serve);
     this.#server = createGrpcServer({

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import { isDeepStrictEqual } from "node:util";
 import { type BindingAddress, BindingServer, type Surroundings } from "./binding-server.ts";
 import { isSameAddress } from "./config/bindings.ts";
 import type { BindingConfig } from "./config/config.ts";
@@ -66,7 +67,7 @@ export class Bindings {
     const kept = new Set(pairs.flatMap(({ server }) => server ?? []));
     const gone = this.#servers.filter((server) => !kept.has(server));
     await this.#end(gone);
-    const counts = { added: 0, changed: 0, removed: gone.length, failed: 0 };
+    const counts = { added: 0, updated: 0, changed: 0, removed: gone.length, failed: 0 };
     const servers: BindingServer[] = [];
     for (const { config, server } of pairs) {
       try {
@@ -88,10 +89,12 @@ export class Bindings {
     config: BindingConfig,
     server: BindingServer | undefined,
     backend: StateBackend,
-    counts: { added: number; changed: number },
+    counts: { added: number; updated: number; changed: number },
   ): Promise<BindingServer> {
     if (server?.fits(config)) {
+      const isAsItWas = isDeepStrictEqual(server.config, config);
       server.update(config);
+      if (!isAsItWas) counts.updated += 1;
       return server;
     }
     if (server !== undefined && config.listen.kind === "fd") {

@@ -46,7 +46,12 @@ export function errorForLog(error: unknown): LoggedError | string {
 
 /** What an error and its causes say, as it may be logged. */
 export function textForLog(error: Error): string {
-  return redactSecrets(chainOf(error).map(messageOf).filter(Boolean).join(": "));
+  const said: string[] = [];
+  for (const message of chainOf(error).map(messageOf)) {
+    // An error that was wrapped often says what its cause says.
+    if (!said.some((earlier) => earlier.includes(message))) said.push(message);
+  }
+  return redactSecrets(said.filter(Boolean).join(": "));
 }
 
 function chainOf(error: Error): readonly Error[] {

@@ -1,4 +1,4 @@
-import { status as Code, type ServerCredentials, type ServerInterceptor } from "@grpc/grpc-js";
+import type { ServerCredentials, ServerInterceptor } from "@grpc/grpc-js";
 import { FileWatch } from "./access/file-watch.ts";
 import { InvalidTls, TlsCredentials } from "./access/tls-credentials.ts";
 import { InvalidTokens, Tokens } from "./access/tokens.ts";
@@ -13,8 +13,8 @@ export interface GuardOptions {
   readonly log: Log;
   /** Whether a method, by its path, needs no token. */
   readonly isOpen: (path: string) => boolean;
-  /** Told of each call that is refused. */
-  readonly onRefused?: ((code: Code) => void) | undefined;
+  /** Told of each call without a good token. */
+  readonly onRefused: () => void;
 }
 
 /** Who gets through to one binding: its tokens and its TLS, kept up to date with their files. */
@@ -65,7 +65,7 @@ export class Guard {
     return authenticate({
       accepts: (authorization) => this.#tokens?.accepts(authorization) ?? false,
       refusal: () => {
-        onRefused?.(Code.UNAUTHENTICATED);
+        onRefused();
         return unauthenticated();
       },
       isOpen,
@@ -80,17 +80,19 @@ export class Guard {
 
   /** A file changed. It may be half written: what there was stays good until it can be used. */
   #reload(): void {
+    let isUsable = true;
     for (const source of [this.#tokens, this.#tls]) {
       try {
         source?.reload();
       } catch (error) {
+        isUsable = false;
         this.#log.error(
           { err: error },
           "a changed file can't be used; what was there before serves",
         );
       }
     }
-    this.#log.info("token and TLS files read again");
+    if (isUsable) this.#log.info("token and TLS files read again");
   }
 }
 

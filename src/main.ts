@@ -4,6 +4,7 @@ import { exitWith } from "./command/exit.ts";
 import { printFailed } from "./command/host-line.ts";
 import { ignoreClosedOutput, printError } from "./command/output.ts";
 import { runCommandLine, WrongCommandLine } from "./command/program.ts";
+import { textForLog } from "./error-for-log.ts";
 import { ExitCode, StartError } from "./start-error.ts";
 
 /** The command `plugin-state`: runs what the command line says, and reports what it throws. */
@@ -22,10 +23,20 @@ async function main(): Promise<number> {
 async function report(error: unknown, command: CommandSpec | undefined): Promise<number> {
   const failure = error instanceof StartError ? error : bug(error);
   const hint = failure.hint === undefined ? "" : `${failure.hint}\n`;
-  await printError(`plugin-state: ${failure.message}\n${hint}`);
+  await printError(`plugin-state: ${messageOf(failure)}\n${hint}`);
   if (command?.name === "serve") await printFailed(failure);
   return failure.exitCode;
 }
+
+/** With what PostgreSQL or the network said, where that is all there is to go by: no log has it. */
+function messageOf(failure: StartError): string {
+  return saidByDatabase.has(failure.reason) ? textForLog(failure) : failure.message;
+}
+
+const saidByDatabase: ReadonlySet<string> = new Set([
+  "DATABASE_UNAVAILABLE",
+  "DATABASE_SETUP_FAILED",
+]);
 
 function bug(error: unknown): StartError {
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error);

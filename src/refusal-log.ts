@@ -4,7 +4,10 @@ import type { Refusal } from "./rpc/connections.ts";
 /** At most one line in this time: whoever is refused may try again as fast as he can. */
 const everyMs = 10_000;
 
-const meanings: Readonly<Record<Refusal, string>> = {
+/** Also a call whose token isn't good. */
+type Refused = Refusal | "token";
+
+const meanings: Readonly<Record<Refused, string>> = {
   connection: "closed connections: there are as many as --max-connections allows",
   handshake: "closed connections whose client said nothing of HTTP/2 in time",
   age: "ended calls that were open for longer than --max-call-ms",
@@ -12,11 +15,12 @@ const meanings: Readonly<Record<Refusal, string>> = {
   reply: "refused calls of a connection with too many bytes of unread replies",
   stream: "refused streams of a connection with too many of them",
   unread: "closed connections whose client doesn't read",
+  token: "refused calls without a good token",
 };
 
-/** Logs what bounds kept clients from: a line for each kind and some seconds, with their number. */
-export function refusalLog(log: Log): (refusal: Refusal) => void {
-  const counts = new Map<Refusal, { since: number; count: number }>();
+/** Logs what clients were kept from: a line for each kind and some seconds, with their number. */
+export function refusalLog(log: Log): (refusal: Refused) => void {
+  const counts = new Map<Refused, { since: number; count: number }>();
   return (refusal) => {
     const now = performance.now();
     const seen = counts.get(refusal);

@@ -149,7 +149,11 @@ test("tokens, capabilities, scopes and quotas change on open connections", async
     quota_entries: 1,
   };
   configure(restricted);
-  expect(await reload()).toMatchObject({ added: 0, removed: 0, changed: 0, failed: 0 });
+  expect(await reload()).toMatchObject({
+    ...{ added: 0, removed: 0, changed: 0, failed: 0 },
+    updated: 1,
+  });
+  expect(await reload()).toMatchObject({ updated: 0 });
 
   const other = { ...name, key: "other", valueJson: "2" };
   expect((await failure(client.call("get", name, authorized))).reason).toBe("CAPABILITY_DENIED");

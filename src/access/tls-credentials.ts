@@ -60,10 +60,17 @@ function read(files: TlsFiles): SecureContextOptions {
   try {
     createSecureContext(context);
   } catch (error) {
-    const said = error instanceof Error ? error.message : String(error);
-    throw new InvalidTls(`${pathsOf(files).join(", ")}: ${said}`, { cause: error });
+    throw new InvalidTls(`${pathsOf(files).join(", ")}: ${problemOf(error)}`, { cause: error });
   }
   return context;
+}
+
+/** What OpenSSL says, in words where it is what happens: a renewed certificate beside the old key. */
+function problemOf(error: unknown): string {
+  const said = error instanceof Error ? error.message : String(error);
+  if (/key values mismatch/.test(said)) return "the key doesn't belong to the certificate";
+  if (/no start line/.test(said)) return `one of them isn't PEM, or holds something else (${said})`;
+  return said;
 }
 
 function readFile(path: string): Buffer {

@@ -132,7 +132,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "health",
     summary: "ask a running sidecar whether it serves",
-    description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program.`,
+    description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program. It asks in the clear and without a token: where the listeners serve TLS, ask the address of --health-listen.`,
     options: healthOptions,
     examples: [
       ["plugin-state health", "prints SERVING, or why not"],

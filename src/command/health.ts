@@ -13,6 +13,11 @@ import { ExitCode } from "../start-error.ts";
 import type { Invocation } from "./commands.ts";
 import { print, printError } from "./output.ts";
 
+/** How grpc-js says that somebody accepted the connection and then didn't speak HTTP/2 in the clear. */
+const brokeOff = /Failed to connect|ECONNRESET|socket hang up|Protocol error/;
+const tlsHint =
+  "If a sidecar serves TLS there, ask the address of its --health-listen, which is in the clear.";
+
 /** `plugin-state health`: prints the sidecar's answer; 0 only when it is SERVING. */
 export async function health({ flags, environment }: Invocation): Promise<number> {
   const config = readHealthConfig(flags, environment);
@@ -55,5 +60,6 @@ function describe(error: unknown): string {
   if (!("details" in error && "code" in error)) return error.message;
   // grpc-js ends its sentence with a note on name resolution, which is empty.
   const details = String(error.details).replace(/ Resolution note: $/, "");
-  return `${status[Number(error.code)] ?? error.code}: ${details}`;
+  const told = `${status[Number(error.code)] ?? error.code}: ${details}`;
+  return brokeOff.test(details) ? `${told}\n${tlsHint}` : told;
 }

@@ -66,9 +66,18 @@ const binding = z
     message: "token_file and token_env exclude each other",
   });
 
-const configFile = z.strictObject({
-  bindings: z.array(binding).min(1).meta({ description: "The listeners, each for one plugin." }),
-});
+const configFile = z.strictObject(
+  {
+    bindings: z
+      .array(binding)
+      .min(1, "needs a binding at least")
+      .meta({ description: "The listeners, each for one plugin." }),
+  },
+  {
+    error: ({ code }) =>
+      code === "invalid_type" ? "isn't an object with `bindings`, or is empty" : undefined,
+  },
+);
 
 /** One listener, as a configuration file has it. */
 export type BindingEntry = z.infer<typeof binding>;

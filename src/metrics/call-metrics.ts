@@ -37,7 +37,7 @@ export class CallMetrics {
   });
   readonly #refused = new Counter({
     name: "plugin_state_rpc_refused_total",
-    help: "Requests that no RPC has seen, by gRPC status code: too large, badly compressed, with a deadline that is none.",
+    help: "Requests that no RPC has seen, by gRPC status code: without a good token, too large, badly compressed, with a deadline that is none.",
     labelNames: ["code"],
   });
   readonly #flying = this.#inFlight.with();

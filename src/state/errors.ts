@@ -192,7 +192,7 @@ export class ScopeDenied extends StateError {
 /** The database can't be reached, or refuses; nothing was written. Worth trying again. */
 export class DatabaseUnavailable extends StateError {
   constructor(options?: ErrorOptions) {
-    super("the database can't be reached; nothing was written", options);
+    super("the database can't be reached, or refuses; nothing was written", options);
   }
 }
 

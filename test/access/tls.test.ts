@@ -165,10 +165,17 @@ test("files that make no TLS are refused at start, by name", async () => {
   ).keyFile;
   const absent = join(directory, "absent");
 
-  for (const bad of [
-    { ...files, keyFile: otherKey },
-    { ...files, certFile: absent },
-  ]) {
-    await expect(serving(bad)).rejects.toMatchObject({ reason: "TLS_UNUSABLE", exitCode: 78 });
+  const garbage = join(directory, "garbage");
+  writeFileSync(garbage, "not PEM");
+
+  for (const [bad, problem] of [
+    [{ ...files, keyFile: otherKey }, "the key doesn't belong to the certificate"],
+    [{ ...files, certFile: absent }, `can't read ${absent} (ENOENT)`],
+    [{ ...files, certFile: garbage }, "isn't PEM"],
+  ] as const) {
+    await expect(serving(bad)).rejects.toMatchObject({
+      ...{ reason: "TLS_UNUSABLE", exitCode: 78 },
+      message: expect.stringContaining(problem),
+    });
   }
 });

@@ -124,7 +124,7 @@ test.each([[["migrate"]], [["plugin", "list"]], [["plugin", "add", "a"]]])(
     });
 
     expect({ code, stdout }).toEqual({ code: 69, stdout: "" });
-    expect(stderr).toContain("the database can't be reached");
+    expect(stderr).toContain("the database can't be reached: connect ECONNREFUSED");
     expect(stderr).not.toContain("hunter2");
   },
 );

@@ -82,9 +82,9 @@ test("JSON is good as well", async () => {
 const one = (fields: string) => `bindings: [{ plugin: a, listen: "127.0.0.1:1", ${fields} }]`;
 
 test.each([
-  ["", "expected object"],
-  ["[]", "expected object"],
-  ["bindings: []", "bindings: "],
+  ["", "isn't an object with `bindings`, or is empty"],
+  ["[]", "isn't an object with `bindings`, or is empty"],
+  ["bindings: []", "bindings: needs a binding at least"],
   ["bindings: [{ plugin: a }]", "bindings[0].listen: "],
   ["bindings: [{ plugin: 'a b', listen: x }]", "bindings[0].plugin: must be a plugin's key"],
   ["bindings: [{ plugin: a, listen: nowhere }]", "bindings[0].listen: "],

@@ -1,5 +1,5 @@
 import { mkdtempSync } from "node:fs";
-import { createServer, type Server as NetServer } from "node:net";
+import { type AddressInfo, createServer, type Server as NetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
@@ -80,6 +80,17 @@ test("a sidecar that says nothing is exit code 1 after the timeout", async () =>
 
   expect(ended.code).toBe(1);
   expect(ended.stderr).toContain("DEADLINE_EXCEEDED");
+});
+
+test("who answers with TLS, or hangs up, may be a sidecar to be asked elsewhere", async () => {
+  const server: NetServer = createServer((socket) => socket.destroy());
+  onTestFinished(() => void server.close());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+
+  const ended = await run(["health", "--address", `127.0.0.1:${port}`]);
+
+  expect(ended).toMatchObject({ code: 1, stderr: expect.stringContaining("--health-listen") });
 });
 
 test("a proxy in the environment is for other traffic", async () => {

@@ -51,6 +51,15 @@ test("of an error its message, causes and code are logged, and nothing else it c
   expect(line["err"]).toMatchObject({ message: "can't write: duplicate key", code: "23505" });
 });
 
+test("what an error repeats of its cause is logged once", () => {
+  const cause = new Error("listen EADDRINUSE");
+  const error = new Error("can't listen: listen EADDRINUSE", { cause });
+
+  const line = logged((log) => log.error({ err: error }, "failed"));
+
+  expect(line["err"]).toMatchObject({ message: "can't listen: listen EADDRINUSE" });
+});
+
 /** An error as pg makes it of PostgreSQL's answer. */
 function databaseError(text: string, fields: Record<string, string>): Error {
   return Object.assign(new Error(text), { severity: "ERROR", routine: "ExecInsert", ...fields });

@@ -10,7 +10,7 @@ import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { holdWrites } from "../support/hold-writes.ts";
 import { anyPort, parseScrape, scrape } from "../support/metrics.ts";
 import { FaultProxy } from "../support/proxy.ts";
-import { testSidecar } from "../support/sidecar.ts";
+import { configFor, testSidecar } from "../support/sidecar.ts";
 
 const scope = { kind: ScopeKind.INSTANCE };
 const name = { scope, key: "k" };
@@ -59,6 +59,23 @@ test("what grpc refuses before an RPC sees it is counted apart", async () => {
 
   expect(value("plugin_state_rpc_refused_total", { code: "RESOURCE_EXHAUSTED" })).toBe(1);
   expect(value("plugin_state_rpc_duration_seconds_count", { method: "Set" })).toBeUndefined();
+});
+
+test("a call without a good token is counted, and of no plugin", async () => {
+  const configured = configFor(database.url, ["demo"]).bindings;
+  const tokens = { kind: "text", token: "a-token-0123456789", name: "TOKEN" } as const;
+  await using served = await testSidecar(database, ["demo"], {
+    metricsListen: anyPort,
+    bindings: configured.map((binding) => ({ ...binding, tokens })),
+  });
+  await failure(served.client.call("get", name));
+  await served.client.call("get", name, { authorization: "Bearer a-token-0123456789" });
+
+  const { value } = await scrape(served.sidecar.metrics);
+
+  expect(value("plugin_state_rpc_refused_total", { code: "UNAUTHENTICATED" })).toBe(1);
+  const calls = "plugin_state_plugin_calls_total";
+  expect(value(calls, { plugin: "demo", code: "OK" })).toBe(1);
 });
 
 test("a call that its client gives up is counted once, as what became of it", async () => {
