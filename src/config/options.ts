@@ -85,6 +85,11 @@ export const migrationOptions = {
     about: "The same database as a role that may change the schema, used for migrations only.",
     fallbackText: "the database URL",
   }),
+  migrationDatabaseUrlFile: text({
+    ...fileRules,
+    flag: "--migration-database-url-file",
+    about: "A file with that URL in it, instead of --migration-database-url.",
+  }),
 };
 
 /** Of `serve`. */
