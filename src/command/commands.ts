@@ -140,11 +140,17 @@ export const commands: readonly CommandSpec[] = [
         "plugin-state health --address unix:/run/ps/a.sock --timeout-ms 500",
         "a unix socket, and no more than half a second",
       ],
+      [
+        "plugin-state health --tls-ca-file ca.crt --tls-server-name notes.example",
+        "a listener with TLS",
+      ],
     ],
     exitCodes: [
       { code: ExitCode.ok, meaning: "SERVING" },
       { code: ExitCode.unhealthy, meaning: "anything else, or no answer in time" },
       { code: ExitCode.usage, meaning: "wrong flag, command or value" },
+      { code: ExitCode.noPermission, meaning: "a file of --tls-… may not be read" },
+      { code: ExitCode.configuration, meaning: "a file of --tls-… can't be used" },
     ],
     run: async (invocation) => (await import("./health.ts")).health(invocation),
   },

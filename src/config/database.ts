@@ -1,11 +1,11 @@
-import { readFileSync } from "node:fs";
 import { defaultDataDir } from "../embedded/data-dir.ts";
-import { ExitCode, StartError, usageError } from "../start-error.ts";
+import { usageError } from "../start-error.ts";
 import type { DatabaseConfig } from "./config.ts";
 import type { OptionValues } from "./option.ts";
 import { databaseOptions, migrationOptions } from "./options.ts";
 import { redactSecrets } from "./redact.ts";
-import { nameAsGiven, type Resolved, type Source } from "./resolve.ts";
+import { nameAsGiven, type Resolved } from "./resolve.ts";
+import { readTextFile } from "./text-file.ts";
 
 /** What was said about the database; `plugin add|list` don't migrate and take no migration URL. */
 export interface ResolvedDatabase extends Resolved<typeof databaseOptions> {
@@ -142,17 +142,4 @@ function urlAt(
     throw usageError(`${given}: the content of ${text} must be ${options.databaseUrl.allowed}`);
   }
   return url;
-}
-
-function readTextFile(path: string, name: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    const denied = code === "EACCES" || code === "EPERM";
-    throw new StartError("FILE_UNREADABLE", `${name}: can't read ${path} (${code})`, {
-      exitCode: denied ? ExitCode.noPermission : ExitCode.configuration,
-      cause: error,
-    });
-  }
 }
