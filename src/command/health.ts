@@ -1,3 +1,5 @@
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type ChannelCredentials, Client, credentials, status } from "@grpc/grpc-js";
 import { type HealthConfig, type HealthTls, readHealthConfig } from "../config/health.ts";
@@ -31,11 +33,15 @@ export async function health({ flags, environment }: Invocation): Promise<number
 
 /** Asks once; rejects when there is no answer, or none within the time. */
 async function check(config: HealthConfig, channel: ChannelCredentials): Promise<ServingStatus> {
-  const serverName = config.tls?.serverName;
   const client = new Client(formatAddress(config.address), channel, {
-    ...(serverName === undefined
+    // What is sent as the server's name. TLS has no place there for an IP address.
+    ...(config.tls === undefined
       ? {}
-      : { "grpc.ssl_target_name_override": serverName, "grpc.default_authority": serverName }),
+      : {
+          "grpc.ssl_target_name_override": isIP(config.tls.serverName)
+            ? "localhost"
+            : config.tls.serverName,
+        }),
     // A sidecar is near: `http_proxy` in the environment is meant for other traffic.
     "grpc.enable_http_proxy": 0,
   });
@@ -55,12 +61,13 @@ async function check(config: HealthConfig, channel: ChannelCredentials): Promise
   }
 }
 
-function overTls({ ca, own }: HealthTls): ChannelCredentials {
+function overTls({ ca, own, serverName }: HealthTls): ChannelCredentials {
   try {
     return credentials.createSsl(
       ca === undefined ? null : Buffer.from(ca),
       own === undefined ? null : Buffer.from(own.key),
       own === undefined ? null : Buffer.from(own.cert),
+      { checkServerIdentity: (_sent, certificate) => checkServerIdentity(serverName, certificate) },
     );
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);

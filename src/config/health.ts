@@ -22,8 +22,8 @@ export interface HealthTls {
   readonly ca: string | undefined;
   /** What to show to a sidecar that demands a certificate. */
   readonly own: { readonly cert: string; readonly key: string } | undefined;
-  /** Whom the certificate must be for, if not the address's host. */
-  readonly serverName: string | undefined;
+  /** Whom the certificate must be for: a name, or an IP address. */
+  readonly serverName: string;
 }
 
 /** Reads the configuration of `health`. Throws a StartError that says what is wrong. */
@@ -36,12 +36,8 @@ export function readHealthConfig(flags: GivenFlags, environment: Environment): H
       ? undefined
       : readTextFile(path, nameAsGiven(healthOptions[name], sources[name]));
   };
-  return {
-    address: connectable(address),
-    service: service ?? "",
-    timeoutMs,
-    tls: tlsOf(values, read),
-  };
+  const target = connectable(address);
+  return { address: target, service: service ?? "", timeoutMs, tls: tlsOf(values, target, read) };
 }
 
 function connectable(text: string): HealthConfig["address"] {
@@ -54,6 +50,7 @@ function connectable(text: string): HealthConfig["address"] {
 
 function tlsOf(
   { tlsCaFile, tlsCertFile, tlsKeyFile, tlsServerName }: OptionValues<typeof healthOptions>,
+  address: HealthConfig["address"],
   read: (name: "tlsCaFile" | "tlsCertFile" | "tlsKeyFile") => string | undefined,
 ): HealthTls | undefined {
   if ((tlsCertFile === undefined) !== (tlsKeyFile === undefined)) {
@@ -66,6 +63,6 @@ function tlsOf(
   return {
     ca: read("tlsCaFile"),
     own: cert === undefined || key === undefined ? undefined : { cert, key },
-    serverName: tlsServerName,
+    serverName: tlsServerName ?? (address.kind === "tcp" ? address.host : "localhost"),
   };
 }

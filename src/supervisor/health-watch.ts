@@ -1,12 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type ChannelCredentials,
-  type ChannelOptions,
-  Client,
-  Metadata,
-  status,
-} from "@grpc/grpc-js";
+import { type ChannelCredentials, type ChannelOptions, Client, status } from "@grpc/grpc-js";
 import {
   Health,
   HealthCheckRequestSchema,
@@ -22,8 +16,6 @@ export type HealthStatus = "SERVING" | "NOT_SERVING" | "UNKNOWN";
 export interface HealthWatchOptions {
   readonly address: string;
   readonly credentials: ChannelCredentials;
-  /** Sent as a bearer token, if there is one. */
-  readonly token: string | undefined;
   /** Between two calls of Check, where Watch isn't implemented; and before a lost Watch is renewed. */
   readonly pollMs: number;
   readonly onStatus: (status: HealthStatus) => void;
@@ -41,6 +33,13 @@ const channelOptions: ChannelOptions = {
   "grpc.keepalive_timeout_ms": 5_000,
 };
 
+/** A unix socket has no host that a certificate could be for, other than this machine. */
+function channelOptionsFor(address: string): ChannelOptions {
+  return address.startsWith("unix:")
+    ? { ...channelOptions, "grpc.ssl_target_name_override": "localhost" }
+    : channelOptions;
+}
+
 /** A Check that takes longer than this isn't answered. */
 const checkTimeoutMs = 5_000;
 
@@ -54,14 +53,13 @@ const parse = (bytes: Buffer) => fromBinary(HealthCheckResponseSchema, bytes);
 export class HealthWatch {
   readonly #options: HealthWatchOptions;
   readonly #client: Client;
-  readonly #metadata = new Metadata();
   readonly #closing = new AbortController();
   #polls = false;
 
   constructor(options: HealthWatchOptions) {
     this.#options = options;
-    this.#client = new Client(dialled(options.address), options.credentials, channelOptions);
-    if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
+    const { address, credentials } = options;
+    this.#client = new Client(dialled(address), credentials, channelOptionsFor(address));
     void this.#follow();
   }
 
@@ -91,7 +89,6 @@ export class HealthWatch {
         asIs,
         parse,
         request,
-        this.#metadata,
       );
       const cancel = () => stream.cancel();
       this.#closing.signal.addEventListener("abort", cancel, { once: true });
@@ -115,7 +112,6 @@ export class HealthWatch {
         asIs,
         parse,
         request,
-        this.#metadata,
         { deadline: Date.now() + checkTimeoutMs },
         (_error, answer) => {
           this.#closing.signal.removeEventListener("abort", cancel);

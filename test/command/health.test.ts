@@ -104,15 +104,24 @@ test("a proxy in the environment is for other traffic", async () => {
   expect(ended).toMatchObject({ code: 0 });
 });
 
-/** A server with a certificate for localhost and 127.0.0.1; with `clientCa` it demands one of that CA. */
-async function tlsServer(authority: Certificate, clientCa?: Certificate): Promise<number> {
+interface TlsServerOptions {
+  readonly address?: string;
+  /** It demands a certificate of this one. */
+  readonly clientCa?: Certificate;
+}
+
+/** A server with a certificate for localhost and 127.0.0.1. */
+async function tlsServer(
+  authority: Certificate,
+  { address = "127.0.0.1:0", clientCa }: TlsServerOptions = {},
+): Promise<number> {
   const { cert, key } = await makeCertificate(authority, "sidecar");
   const credentials = ServerCredentials.createSsl(
     clientCa === undefined ? null : Buffer.from(clientCa.cert),
     [{ cert_chain: Buffer.from(cert), private_key: Buffer.from(key) }],
     clientCa !== undefined,
   );
-  return healthServer({ "": "SERVING" }, "127.0.0.1:0", credentials);
+  return healthServer({ "": "SERVING" }, address, credentials);
 }
 
 function temporaryFile(content: string): string {
@@ -139,6 +148,15 @@ test("asks over TLS, by flags or by the environment", async () => {
   expect(await run(["health"], environment)).toMatchObject({ code: 0 });
 });
 
+test("asks over TLS on a unix socket, whose certificate is for localhost", async () => {
+  const authority = await makeAuthority();
+  const path = join(mkdtempSync(join(tmpdir(), "plugin-state-")), "a.sock");
+  await tlsServer(authority, { address: `unix:${path}` });
+  const ask = ["health", "--address", `unix:${path}`, "--tls-ca-file"];
+
+  expect(await run([...ask, temporaryFile(authority.cert)])).toMatchObject({ code: 0 });
+});
+
 test("a sidecar with TLS whose certificate isn't of the CA, or is for another name, isn't trusted", async () => {
   const authority = await makeAuthority();
   const ask = ["health", "--address", `127.0.0.1:${await tlsServer(authority)}`];
@@ -148,6 +166,7 @@ test("a sidecar with TLS whose certificate isn't of the CA, or is for another na
   for (const flags of [
     ["--tls-ca-file", strangersFile],
     ["--tls-ca-file", caFile, "--tls-server-name", "other.example"],
+    ["--tls-ca-file", caFile, "--tls-server-name", "127.0.0.2"],
     // Of the CAs that Node.js trusts.
     ["--tls-server-name", "localhost"],
     [],
@@ -161,7 +180,7 @@ test("a sidecar with TLS whose certificate isn't of the CA, or is for another na
 test("shows a certificate to a sidecar that demands one", async () => {
   const authority = await makeAuthority();
   const clientCa = await makeAuthority();
-  const address = `127.0.0.1:${await tlsServer(authority, clientCa)}`;
+  const address = `127.0.0.1:${await tlsServer(authority, { clientCa })}`;
   const ask = ["health", "--address", address, "--tls-ca-file", temporaryFile(authority.cert)];
   const directory = mkdtempSync(join(tmpdir(), "plugin-state-"));
   const own = writeCertificate(directory, await makeCertificate(clientCa, "probe"));
