@@ -110,6 +110,7 @@ test(
     const { url } = await demoDatabase();
     const proxy = await FaultProxy.before(url);
     onTestFinished(() => proxy[Symbol.asyncDispose]());
+    const through = proxy.through(url);
     await proxy.close();
     const { fd, address } = holdSocket();
     const inherited = { listen: "fd:3", stdio: ["ignore", "pipe", "pipe", fd] as StdioOptions };
@@ -118,7 +119,7 @@ test(
 
     const next = new SidecarProcess({
       ...inherited,
-      databaseUrl: proxy.through(url),
+      databaseUrl: through,
       flags: ["--accept-when-ready"],
     });
     await next.logged("waiting for the database");
