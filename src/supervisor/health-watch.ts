@@ -33,13 +33,6 @@ const channelOptions: ChannelOptions = {
   "grpc.keepalive_timeout_ms": 5_000,
 };
 
-/** A unix socket has no host that a certificate could be for, other than this machine. */
-function channelOptionsFor(address: string): ChannelOptions {
-  return address.startsWith("unix:")
-    ? { ...channelOptions, "grpc.ssl_target_name_override": "localhost" }
-    : channelOptions;
-}
-
 /** A Check that takes longer than this isn't answered. */
 const checkTimeoutMs = 5_000;
 
@@ -59,7 +52,7 @@ export class HealthWatch {
   constructor(options: HealthWatchOptions) {
     this.#options = options;
     const { address, credentials } = options;
-    this.#client = new Client(dialled(address), credentials, channelOptionsFor(address));
+    this.#client = new Client(dialled(address), credentials, channelOptions);
     void this.#follow();
   }
 
