@@ -1,4 +1,7 @@
-import { expect, test } from "vitest";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { createLog } from "../src/log.ts";
 import { withClient } from "../src/postgres/connection.ts";
@@ -122,6 +125,27 @@ test("sidecars with a role for migrations grant the serving one what it lacks, a
     using client = new TestClient(sidecars[0]!.bindings[0]!.address);
     expect(await client.call("set", { ...name, valueJson: "1" })).toMatchObject({ created: true });
     await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
+  });
+});
+
+test("`plugin-state migrate` with both URLs in files leaves a role that may serve, and nothing more", async () => {
+  await using database = await testDatabase("template0");
+  const directory = mkdtempSync(join(tmpdir(), "plugin-state-"));
+  onTestFinished(() => rmSync(directory, { recursive: true }));
+  const [serving, owner] = ["serving-url", "owner-url"].map((file) => join(directory, file));
+  const role = `serving_${Math.random().toString(36).slice(2)}`;
+  await withRole(database, role, async (url) => {
+    writeFileSync(serving!, url);
+    writeFileSync(owner!, database.ownerUrl);
+    const urls = ["--database-url-file", serving!, "--migration-database-url-file", owner!];
+
+    expect(await run(["migrate", ...urls])).toMatchObject({ code: 0, stderr: "" });
+
+    const { stdout } = await run(["doctor", "--json", "--database-url-file", serving!]);
+    const { checks } = JSON.parse(stdout);
+    for (const check of ["grants", "least-privilege"]) {
+      expect(checks).toContainEqual(expect.objectContaining({ name: check, verdict: "ok" }));
+    }
   });
 });
 

@@ -6,8 +6,8 @@ directory=${1:-$(dirname "$0")/secrets}
 mkdir -p "$directory"
 chmod 0700 "$directory"
 
-# password NAME: 32 hexadecimal digits, which a URL needs no escapes for.
-password() {
+# random NAME: 32 hexadecimal digits, which a URL needs no escapes for.
+random() {
   [[ -s $directory/$1 ]] || od -An -N16 -tx1 /dev/urandom | tr -d ' \n' >"$directory/$1"
 }
 
@@ -17,9 +17,10 @@ url() {
     printf 'postgres://%s:%s@postgres:5432/plugin_state\n' "$2" "$(<"$directory/$3")" >"$directory/$1"
 }
 
-password postgres-password
-password owner-password
-password sidecar-password
+random postgres-password
+random owner-password
+random sidecar-password
+random token
 url owner-database-url plugin_state_owner owner-password
 url sidecar-database-url plugin_state sidecar-password
 chmod 0444 "$directory"/*

@@ -4,8 +4,9 @@
 --   psql -v owner_password=… -v sidecar_password=… -f deploy/postgres/roles.sql
 --
 -- plugin_state_owner owns the schema and migrates it: `plugin-state migrate`, `plugin-state plugin add`.
--- plugin_state is what sidecars are: it reads and writes rows, and can't change, drop or truncate a table. Every table
--- and function that the owner makes, now or in a later release, is granted to it by itself.
+-- plugin_state is what sidecars are: it reads and writes rows, and can't change, drop or truncate a table. Here it gets
+-- the right to connect and nothing else. The rest is granted to it table by table and function by function, by
+-- `plugin-state migrate` with both URLs, at each upgrade anew; `plugin-state grants plugin_state` prints it.
 \set ON_ERROR_STOP on
 create role plugin_state_owner login password :'owner_password';
 create role plugin_state login password :'sidecar_password';
@@ -14,7 +15,3 @@ revoke all on database plugin_state from public;
 grant connect on database plugin_state to plugin_state;
 \connect plugin_state
 revoke all on schema public from public;
-alter default privileges for role plugin_state_owner grant usage on schemas to plugin_state;
-alter default privileges for role plugin_state_owner grant select, insert, update, delete on tables to plugin_state;
-alter default privileges for role plugin_state_owner grant usage, select on sequences to plugin_state;
-alter default privileges for role plugin_state_owner grant execute on functions to plugin_state;

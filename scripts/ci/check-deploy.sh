@@ -40,7 +40,8 @@ cp deploy/systemd/* "$directory/units/"
 printf '#!/bin/sh\nexec node %s/dist/main.js "$@"\n' "$CI_ROOT" >"$directory/plugin-state"
 chmod 0755 "$directory/plugin-state"
 sed -i "s|/usr/bin/plugin-state|$directory/plugin-state|" "$directory"/units/*.service
-for unit in plugin-state@acme.notes.service plugin-state@acme.notes.socket plugin-state-migrate.service; do
+for unit in plugin-state@acme.notes.service plugin-state@acme.notes.socket plugin-state.service \
+  plugin-state-migrate.service; do
   SYSTEMD_UNIT_PATH="$directory/units:" systemd-analyze verify --man=no "$unit" 2>&1 |
     tee "$directory/verified"
   # It warns of unknown settings and succeeds.
@@ -82,6 +83,12 @@ for statement in 'truncate plugin_sidecar.plugin_state' 'drop table plugin_sidec
   if psql --no-psqlrc --quiet "$sidecar_url" --command "$statement"; then
     die "it may: $statement"
   fi
+done
+# Neither less nor more than `plugin-state grants` prints.
+node dist/main.js doctor --role plugin_state --database-url-file "$directory/secrets/owner-database-url" |
+  tee "$directory/doctor"
+for check in grants least-privilege; do
+  grep -qE "^ok +$check " "$directory/doctor" || die "the sidecar's role isn't as it should be: $check"
 done
 
 say "backup and restore"

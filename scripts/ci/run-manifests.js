@@ -4,15 +4,15 @@
 //
 //   node scripts/ci/run-manifests.js DIRECTORY COMPOSE.json
 //
-// DIRECTORY gets everything that is made; in it are `secrets`, with the two database URLs that
-// make-secrets.sh made. COMPOSE.json is the resolved compose.yaml. PATH has grpcurl.
+// DIRECTORY gets everything that is made; in it are `secrets`, with the two database URLs and the token
+// that make-secrets.sh made. COMPOSE.json is the resolved compose.yaml. PATH has grpcurl.
 import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, copyFileSync, mkdirSync, readFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
-import { parseAllDocuments } from "yaml";
+import { parseAllDocuments, parseDocument } from "yaml";
 
 const [directory = "", composeFile = ""] = process.argv.slice(2);
 const main = resolve("dist/main.js");
@@ -21,6 +21,11 @@ const healthProtos = "node_modules/grpc-health-check/proto";
 const service = "pluginstate.v1.PluginStateService";
 /** As long as a start may take on a busy machine. */
 const patienceMs = 60_000;
+const token = readFileSync(join(secrets, "token"), "utf8").trim();
+const databaseUrls = {
+  "database-url": "sidecar-database-url",
+  "owner-database-url": "owner-database-url",
+};
 
 await checkCompose(JSON.parse(readFileSync(composeFile, "utf8")).services);
 await checkKubernetes();
@@ -42,7 +47,7 @@ async function checkCompose(services) {
 async function checkKubernetes() {
   const [job] = documents("deploy/kubernetes/migrate.yaml");
   const ownerPlace = makePlace("kubernetes-owner", {
-    "/etc/plugin-state": secretDirectory("owner", "owner-database-url"),
+    "/etc/plugin-state": secretDirectory("kubernetes-owner", databaseUrls),
   });
   const { initContainers, containers } = job.spec.template.spec;
   for (const { name, args, env = [] } of [...initContainers, ...containers]) {
@@ -53,7 +58,10 @@ async function checkKubernetes() {
   const pod = deployment.spec.template.spec;
   const [container] = pod.initContainers;
   const place = makePlace("kubernetes", {
-    "/etc/plugin-state": secretDirectory("sidecar", "sidecar-database-url"),
+    "/etc/plugin-state": secretDirectory("kubernetes-sidecar", {
+      "database-url": "sidecar-database-url",
+      tokens: "token",
+    }),
     "0.0.0.0:50052": "0.0.0.0:0",
     "0.0.0.0:9464": "0.0.0.0:0",
   });
@@ -74,17 +82,21 @@ async function checkKubernetes() {
 
 async function checkSystemd() {
   const migrate = unit("plugin-state-migrate.service");
-  const owner = secretDirectory("owner", "owner-database-url");
-  const ownerPlace = makePlace("systemd-owner", { "%d": owner });
-  requireCredential(migrate, "database-url");
+  const ownerPlace = makePlace("systemd-owner", {
+    "%d": secretDirectory("systemd-owner", databaseUrls),
+  });
+  requireCredentials(migrate, ["database-url", "owner-database-url"]);
   const [, ...migration] = words(migrate.ExecStart);
   runOnce("systemd: migrate", migration, unitEnvironment(migrate), ownerPlace);
 
   const started = unit("plugin-state@.service");
-  requireCredential(started, "database-url");
+  requireCredentials(started, ["database-url", "token"]);
   const place = makePlace("systemd", {
     "%i": "acme.notes",
-    "%d": secretDirectory("sidecar", "sidecar-database-url"),
+    "%d": secretDirectory("systemd-sidecar", {
+      "database-url": "sidecar-database-url",
+      token: "token",
+    }),
   });
   const socket = place(unit("plugin-state@.socket").ListenStream);
   const [program, ...args] = words(started.ExecStart);
@@ -105,6 +117,39 @@ async function checkSystemd() {
   await becomesReady(sidecar);
   requireEqual("systemd: address", sidecar.ready.bindings[0].address, "fd:3");
   await stop(sidecar, started.TimeoutStopSec);
+  await checkShared(ownerPlace);
+}
+
+/** The unit of many plugins, with the bindings of deploy/config: served, and reloaded without one of them. */
+async function checkShared(ownerPlace) {
+  const add = ["plugin", "add", "acme.mail", "--database-url-file", "%d/owner-database-url"];
+  runOnce("systemd: register", add, {}, ownerPlace);
+  const shared = unit("plugin-state.service");
+  requireCredentials(shared, ["database-url"]);
+  const bindings = parseDocument(readFileSync("deploy/config/plugins.yaml", "utf8")).toJS();
+  const tokens = bindings.bindings.map(({ token_file: file }) => [file, "token"]);
+  const etc = secretDirectory("systemd-shared", {
+    "database-url": "sidecar-database-url",
+    ...Object.fromEntries(tokens),
+  });
+  const file = join(etc, "plugins.yaml");
+  const write = (those) => writeFileSync(file, JSON.stringify({ bindings: those }));
+  const anyPort = bindings.bindings.map((binding) => ({ ...binding, listen: "127.0.0.1:0" }));
+  write(anyPort);
+  const place = makePlace("systemd-shared", { "/etc/plugin-state": etc, "%d": etc });
+  const [, ...args] = words(shared.ExecStart);
+  const sidecar = await serve("systemd: shared", args, unitEnvironment(shared), place);
+  for (const { address } of sidecar.ready.bindings) requireState(sidecar, place, address);
+
+  write(anyPort.slice(0, 1));
+  const [, signal] = words(shared.ExecReload);
+  sidecar.child.kill(`SIG${signal.slice(1)}`);
+  const isReload = (line) => line.includes("read the configuration again");
+  await until(() => sidecar.log.some(isReload));
+  const { removed, bindings: left } = JSON.parse(sidecar.log.find(isReload));
+  requireEqual("systemd: removed by a reload", removed, 1);
+  requireState(sidecar, place, left[0].address);
+  await stop(sidecar, shared.TimeoutStopSec);
 }
 
 /** Puts this machine's paths and addresses in place of the manifest's. */
@@ -121,12 +166,14 @@ function makePlace(name, replacements) {
     Object.entries(all).reduce((sofar, [theirs, ours]) => sofar.replaceAll(theirs, ours), text);
 }
 
-/** A directory as a Secret with the key `database-url` is mounted. */
-function secretDirectory(name, file) {
+/** A directory as Secrets are mounted and credentials are passed on: by each file's name, which secret it is. */
+function secretDirectory(name, files) {
   const path = join(directory, `secret-${name}`);
   mkdirSync(path, { recursive: true });
-  copyFileSync(join(secrets, file), join(path, "database-url"));
-  chmodSync(join(path, "database-url"), 0o440);
+  for (const [file, secret] of Object.entries(files)) {
+    copyFileSync(join(secrets, secret), join(path, file));
+    chmodSync(join(path, file), 0o440);
+  }
   return path;
 }
 
@@ -165,14 +212,22 @@ async function becomesReady(sidecar) {
     fail(sidecar, `not ready: ${JSON.stringify(sidecar.ready)}`);
 }
 
-/** Writes and reads through the socket, as the worker would. */
+/** Writes and reads at an address, as the worker would, with the token; and finds that it needs one. */
 function requireState(sidecar, place, address = "unix:/run/plugin-state/state.sock") {
-  const socket = place(address).replace(/^unix:/, "");
-  const call = (method, request) =>
-    run(["grpcurl", "-plaintext", "-unix", "-d", request, socket, `${service}/${method}`]);
+  const target = place(address).replace(/^unix:/, "");
+  const transport = address.startsWith("unix:") ? ["-plaintext", "-unix"] : ["-plaintext"];
+  const call = (method, request, ...flags) => {
+    const command = [...transport, ...flags, "-d", request, target, `${service}/${method}`];
+    return spawnSync("grpcurl", command, { encoding: "utf8", timeout: patienceMs });
+  };
+  const authorized = ["-H", `authorization: Bearer ${token}`];
   const key = '"scope":{"kind":"SCOPE_KIND_INSTANCE"},"key":"manifest"';
-  call("Set", `{${key},"valueJson":"1"}`);
-  if (!call("Get", `{${key}}`).includes('"valueJson": "1"')) fail(sidecar, "no entry was read");
+  const written = call("Set", `{${key},"valueJson":"1"}`, ...authorized);
+  if (written.status !== 0) fail(sidecar, written.stderr);
+  const read = call("Get", `{${key}}`, ...authorized);
+  if (!read.stdout.includes('"valueJson": "1"')) fail(sidecar, `no entry was read: ${read.stderr}`);
+  const { stderr } = call("Get", `{${key}}`);
+  if (!stderr.includes("Unauthenticated")) fail(sidecar, `without a token: ${stderr}`);
 }
 
 /** What a kubelet asks, by grpc-go as it does. */
@@ -191,10 +246,9 @@ async function stop(sidecar, seconds) {
   const graceMs = Number.parseInt(seconds, 10) * 1000;
   const [code] = await Promise.race([exit, sleep(graceMs, ["still running"], { ref: false })]);
   if (code !== 0) fail(sidecar, `exit code ${code}`);
-  const warned = sidecar.log.filter((line) => /"level":"(warn|error|fatal)"/.test(line));
-  // Releases without --metrics-listen say that they don't know it.
-  const unexpected = warned.filter((line) => !line.includes("PLUGIN_STATE_METRICS_LISTEN"));
-  if (unexpected.length > 0) fail(sidecar, "it warned");
+  if (sidecar.log.some((line) => /"level":"(warn|error|fatal)"/.test(line))) {
+    fail(sidecar, "it warned");
+  }
 }
 
 /** Ours, without what would lead the sidecar elsewhere, and with what the manifest says. */
@@ -222,11 +276,14 @@ function requirePort({ ports }, name, number) {
   requireEqual(`port ${number}`, port?.name, name);
 }
 
-/** A unit's settings; of one that is given twice, the last. */
+/** A unit's settings; one that is given more than once has all the words. */
 function unit(name) {
-  const lines = readFileSync(`deploy/systemd/${name}`, "utf8").split("\n");
-  const settings = lines.map((line) => /^(\w+)=(.*)$/.exec(line)).filter(Boolean);
-  return Object.fromEntries(settings.map(([, key, value]) => [key, value]));
+  const settings = {};
+  for (const line of readFileSync(`deploy/systemd/${name}`, "utf8").split("\n")) {
+    const [, key, value] = /^(\w+)=(.*)$/.exec(line) ?? [];
+    if (key !== undefined) settings[key] = key in settings ? `${settings[key]} ${value}` : value;
+  }
+  return settings;
 }
 
 function unitEnvironment({ Environment = "" }) {
@@ -238,8 +295,9 @@ function words(text) {
   return [...text.matchAll(/(?:"[^"]*"|[^\s"])+/g)].map(([word]) => word.replaceAll('"', ""));
 }
 
-function requireCredential({ LoadCredential = "" }, name) {
-  requireEqual("systemd: credential", LoadCredential.split(":")[0], name);
+function requireCredentials({ LoadCredential = "" }, names) {
+  const loaded = words(LoadCredential).map((word) => word.split(":")[0]);
+  requireEqual("systemd: credentials", loaded.join(), names.join());
 }
 
 function isServing(address) {

@@ -74,7 +74,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     summary: "bring the database's schema up to date",
-    description: `Brings the schema of the database up to what this release needs, and prints what it did. Safe to run again, and by many at once. \`serve\` does the same at start, unless told --no-migrate.`,
+    description: `Brings the schema of the database up to what this release needs, and prints what it did. Safe to run again, and by many at once. With a URL for migrations it uses that, and then grants the role of the database URL what serving needs. \`serve\` does the same at start, unless told --no-migrate.`,
     options: migrateOptions,
     examples: [
       ["DATABASE_URL=postgres://owner@db/app plugin-state migrate", "as a role that may create"],
@@ -119,7 +119,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "grants",
     summary: "print the SQL that lets a database role serve",
-    description: `Prints the SQL that grants a database role what serving needs, and no more. Run it as the role that migrated, after every migration. Needs no database. With --migration-database-url, \`serve\` and \`migrate\` grant it themselves.`,
+    description: `Prints the SQL that grants a database role what serving needs, and no more. Run it as the role that migrated, after every migration. Needs no database. With --migration-database-url or --migration-database-url-file, \`serve\` and \`migrate\` grant it themselves.`,
     operand: { name: "ROLE", about: "the role that the sidecar connects as" },
     options: grantsOptions,
     examples: [["plugin-state grants app | psql postgres://owner@db/app", "lets app serve"]],
@@ -140,11 +140,17 @@ export const commands: readonly CommandSpec[] = [
         "plugin-state health --address unix:/run/ps/a.sock --timeout-ms 500",
         "a unix socket, and no more than half a second",
       ],
+      [
+        "plugin-state health --tls-ca-file ca.crt --tls-server-name notes.example",
+        "a listener with TLS",
+      ],
     ],
     exitCodes: [
       { code: ExitCode.ok, meaning: "SERVING" },
       { code: ExitCode.unhealthy, meaning: "anything else, or no answer in time" },
       { code: ExitCode.usage, meaning: "wrong flag, command or value" },
+      { code: ExitCode.noPermission, meaning: "a file of --tls-… may not be read" },
+      { code: ExitCode.configuration, meaning: "a file of --tls-… can't be used" },
     ],
     run: async (invocation) => (await import("./health.ts")).health(invocation),
   },

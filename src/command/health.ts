@@ -1,6 +1,8 @@
+import { isIP } from "node:net";
+import { checkServerIdentity } from "node:tls";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { Client, credentials, status } from "@grpc/grpc-js";
-import { type HealthConfig, readHealthConfig } from "../config/health.ts";
+import { type ChannelCredentials, Client, credentials, status } from "@grpc/grpc-js";
+import { type HealthConfig, type HealthTls, readHealthConfig } from "../config/health.ts";
 import {
   Health,
   HealthCheckRequestSchema,
@@ -9,7 +11,7 @@ import {
   HealthCheckResponse_ServingStatusSchema as ServingStatusSchema,
 } from "../gen/health/v1/health_pb.ts";
 import { formatAddress } from "../rpc/listen-address.ts";
-import { ExitCode } from "../start-error.ts";
+import { ExitCode, StartError } from "../start-error.ts";
 import type { Invocation } from "./commands.ts";
 import { print, printError } from "./output.ts";
 
@@ -21,8 +23,9 @@ const tlsHint =
 /** `plugin-state health`: prints the sidecar's answer; 0 only when it is SERVING. */
 export async function health({ flags, environment }: Invocation): Promise<number> {
   const config = readHealthConfig(flags, environment);
+  const channel = config.tls === undefined ? credentials.createInsecure() : overTls(config.tls);
   try {
-    const answer = await check(config);
+    const answer = await check(config, channel);
     await print(`${ServingStatusSchema.value[answer]?.name ?? answer}\n`);
     return answer === ServingStatus.SERVING ? ExitCode.ok : ExitCode.unhealthy;
   } catch (error) {
@@ -34,8 +37,16 @@ export async function health({ flags, environment }: Invocation): Promise<number
 }
 
 /** Asks once; rejects when there is no answer, or none within the time. */
-async function check(config: HealthConfig): Promise<ServingStatus> {
-  const client = new Client(formatAddress(config.address), credentials.createInsecure(), {
+async function check(config: HealthConfig, channel: ChannelCredentials): Promise<ServingStatus> {
+  const client = new Client(formatAddress(config.address), channel, {
+    // What is sent as the server's name. TLS has no place there for an IP address.
+    ...(config.tls === undefined
+      ? {}
+      : {
+          "grpc.ssl_target_name_override": isIP(config.tls.serverName)
+            ? "localhost"
+            : config.tls.serverName,
+        }),
     // A sidecar is near: `http_proxy` in the environment is meant for other traffic.
     "grpc.enable_http_proxy": 0,
   });
@@ -52,6 +63,23 @@ async function check(config: HealthConfig): Promise<ServingStatus> {
     });
   } finally {
     client.close();
+  }
+}
+
+function overTls({ ca, own, serverName }: HealthTls): ChannelCredentials {
+  try {
+    return credentials.createSsl(
+      ca === undefined ? null : Buffer.from(ca),
+      own === undefined ? null : Buffer.from(own.key),
+      own === undefined ? null : Buffer.from(own.cert),
+      { checkServerIdentity: (_sent, certificate) => checkServerIdentity(serverName, certificate) },
+    );
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new StartError("TLS_UNUSABLE", `the --tls files can't be used: ${reason}`, {
+      exitCode: ExitCode.configuration,
+      cause: error,
+    });
   }
 }
 

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { ExitCode, StartError, usageError } from "../start-error.ts";
 import { capabilities, type Permissions } from "../state/permissions.ts";
@@ -8,6 +7,7 @@ import { refuseOpen, refuseRepeated } from "./bindings.ts";
 import type { BindingConfig, TokenSource } from "./config.ts";
 import type { BindingEntry, ConfigFile } from "./config-file-schema.ts";
 import type { Environment } from "./resolve.ts";
+import { readTextFile } from "./text-file.ts";
 import { isToken } from "./token.ts";
 
 /** What a file's entries are read with. */
@@ -38,7 +38,7 @@ export async function readConfigFile(
 }
 
 async function readEntries(path: string): Promise<ConfigFile> {
-  const text = readText(path);
+  const text = readTextFile(path, "--config");
   // Loaded when needed: most sidecars have no such file.
   const { parse, YAMLParseError } = await import("yaml");
   const { parseConfigFile } = await import("./config-file-schema.ts");
@@ -108,19 +108,6 @@ function boundsOf(entry: BindingEntry): BindingConfig["bounds"] {
     ...(quota_entries !== undefined && { quotaEntries: quota_entries || undefined }),
     ...(quota_bytes !== undefined && { quotaBytes: quota_bytes || undefined }),
   };
-}
-
-function readText(path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
-    const denied = code === "EACCES" || code === "EPERM";
-    throw new StartError("FILE_UNREADABLE", `--config: can't read ${path} (${code})`, {
-      exitCode: denied ? ExitCode.noPermission : ExitCode.configuration,
-      cause: error,
-    });
-  }
 }
 
 function inFile(path: string, problem: string, hint?: string): StartError {

@@ -84,6 +84,11 @@ export const migrationOptions = {
     about: "The same database as a role that may change the schema, used for migrations only.",
     fallbackText: "the database URL",
   }),
+  migrationDatabaseUrlFile: text({
+    ...fileRules,
+    flag: "--migration-database-url-file",
+    about: "A file with that URL in it, instead of --migration-database-url.",
+  }),
 };
 
 /** Of `serve`. */
@@ -414,6 +419,36 @@ export const healthOptions = {
     flag: "--timeout-ms",
     env: "PLUGIN_STATE_HEALTH_TIMEOUT_MS",
     about: "How long to wait for the answer, in milliseconds.",
+  }),
+  tlsCaFile: text({
+    ...fileRules,
+    flag: "--tls-ca-file",
+    env: "PLUGIN_STATE_HEALTH_TLS_CA_FILE",
+    about:
+      "Ask over TLS, and trust a certificate of a CA in this PEM file. Any of the --tls options means TLS.",
+    fallbackText: "with TLS: the CAs that Node.js trusts",
+  }),
+  tlsCertFile: text({
+    ...fileRules,
+    flag: "--tls-cert-file",
+    env: "PLUGIN_STATE_HEALTH_TLS_CERT_FILE",
+    about: "The PEM file with a certificate to show to a sidecar that demands one (mTLS).",
+  }),
+  tlsKeyFile: text({
+    ...fileRules,
+    flag: "--tls-key-file",
+    env: "PLUGIN_STATE_HEALTH_TLS_KEY_FILE",
+    about: "The PEM file with the key of --tls-cert-file.",
+  }),
+  tlsServerName: text({
+    placeholder: "NAME",
+    allowed: "the name of a host",
+    accepts: notEmpty,
+    flag: "--tls-server-name",
+    env: "PLUGIN_STATE_HEALTH_TLS_SERVER_NAME",
+    about:
+      "The name that the sidecar's certificate must be for, where it isn't made for the host of --address.",
+    fallbackText: "the host of --address; localhost for a unix socket",
   }),
 };
 

@@ -1,12 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import {
-  type ChannelCredentials,
-  type ChannelOptions,
-  Client,
-  Metadata,
-  status,
-} from "@grpc/grpc-js";
+import { type ChannelCredentials, type ChannelOptions, Client, status } from "@grpc/grpc-js";
 import {
   Health,
   HealthCheckRequestSchema,
@@ -22,8 +16,6 @@ export type HealthStatus = "SERVING" | "NOT_SERVING" | "UNKNOWN";
 export interface HealthWatchOptions {
   readonly address: string;
   readonly credentials: ChannelCredentials;
-  /** Sent as a bearer token, if there is one. */
-  readonly token: string | undefined;
   /** Between two calls of Check, where Watch isn't implemented; and before a lost Watch is renewed. */
   readonly pollMs: number;
   readonly onStatus: (status: HealthStatus) => void;
@@ -54,14 +46,13 @@ const parse = (bytes: Buffer) => fromBinary(HealthCheckResponseSchema, bytes);
 export class HealthWatch {
   readonly #options: HealthWatchOptions;
   readonly #client: Client;
-  readonly #metadata = new Metadata();
   readonly #closing = new AbortController();
   #polls = false;
 
   constructor(options: HealthWatchOptions) {
     this.#options = options;
-    this.#client = new Client(dialled(options.address), options.credentials, channelOptions);
-    if (options.token !== undefined) this.#metadata.set("authorization", `Bearer ${options.token}`);
+    const { address, credentials } = options;
+    this.#client = new Client(dialled(address), credentials, channelOptions);
     void this.#follow();
   }
 
@@ -91,7 +82,6 @@ export class HealthWatch {
         asIs,
         parse,
         request,
-        this.#metadata,
       );
       const cancel = () => stream.cancel();
       this.#closing.signal.addEventListener("abort", cancel, { once: true });
@@ -115,7 +105,6 @@ export class HealthWatch {
         asIs,
         parse,
         request,
-        this.#metadata,
         { deadline: Date.now() + checkTimeoutMs },
         (_error, answer) => {
           this.#closing.signal.removeEventListener("abort", cancel);

@@ -29,8 +29,6 @@ export interface SidecarHealth {
 /** How the bindings are asked. */
 export interface HealthOptions {
   readonly credentials: ChannelCredentials | undefined;
-  /** Of the first binding. */
-  readonly token: string | undefined;
   readonly pollMs: number;
 }
 
@@ -85,7 +83,6 @@ export class Health implements SidecarHealth {
       return new HealthWatch({
         address,
         credentials: options.credentials ?? credentials.createInsecure(),
-        token: index === 0 ? options.token : undefined,
         pollMs: options.pollMs,
         onStatus: (status) => this.#set(index, status),
       });

@@ -25,9 +25,9 @@ export interface ReplaceableOptions {
   /** Where the embedded PostgreSQL keeps its files, when no database is given. Sidecars may share it. */
   readonly dataDir?: string;
   /**
-   * The token that calls of the first binding must have. Given to the process as the variable
-   * `PLUGIN_STATE_TOKEN`. For tokens of several bindings write a `config` whose `token_env` names
-   * variables, and set those in `env`.
+   * The token that calls of the only binding must have. Given to the process as the variable
+   * `PLUGIN_STATE_TOKEN`. A token is good for one plugin: with several bindings, or a `config`, it is a
+   * TypeError. For theirs write a `config` whose `token_env` names variables, and set those in `env`.
    */
   readonly token?: string;
   /** Further flags of `plugin-state serve`. Everybody on the machine can read them: no secrets. */

@@ -6,6 +6,7 @@ import type { SidecarEvent, SupervisionEnd } from "./events.ts";
 import { Health } from "./health.ts";
 import type { ReplaceableOptions, SidecarOptions } from "./options.ts";
 import type { ReadyLine, SidecarBinding } from "./ready-line.ts";
+import { requireSense } from "./require-sense.ts";
 import { defaultRestartRule, RestartPolicy } from "./restart-policy.ts";
 import { type ProcessExit, SidecarError } from "./sidecar-error.ts";
 import type { SupervisedSidecar } from "./supervisor.ts";
@@ -206,12 +207,13 @@ export class Supervision implements SupervisedSidecar {
 
   #watchHealth(): void {
     if (this.#stopping.signal.aborted) return;
-    const { healthCredentials, token, healthPollMs = defaults.healthPollMs } = this.#options;
-    const options = { credentials: healthCredentials, token, pollMs: healthPollMs };
+    const { healthCredentials, healthPollMs = defaults.healthPollMs } = this.#options;
+    const options = { credentials: healthCredentials, pollMs: healthPollMs };
     this.#health.watch(this.#bindings, options);
   }
 
   async #replace(options: SidecarOptions): Promise<void> {
+    requireSense(options);
     const old = this.#serving;
     if (old === undefined || this.#stopping.signal.aborted) throw notRunning();
     this.#swapping = this.#swap(old, options).finally(() => {

@@ -1,10 +1,9 @@
 import { Addresses } from "./addresses.ts";
-import { commandLine, environment } from "./command-line.ts";
 import type { SupervisionEnd } from "./events.ts";
 import type { SidecarHealth } from "./health.ts";
 import type { ReplaceableOptions, SidecarOptions } from "./options.ts";
 import type { SidecarBinding } from "./ready-line.ts";
-import { defaultRestartRule } from "./restart-policy.ts";
+import { requireSense } from "./require-sense.ts";
 import { Supervision } from "./supervision.ts";
 
 export type { SidecarEvent, SupervisionEnd } from "./events.ts";
@@ -40,6 +39,7 @@ export interface SupervisedSidecar extends AsyncDisposable {
    *
    * Calls that overlap share one replacement, and the first one's options.
    *
+   * @throws {TypeError} of options that make no sense.
    * @throws {SidecarError} when the new process doesn't become ready: the old one stays (where addresses
    *   aren't held it is gone, and restarted). `NOT_RUNNING` while there is nothing to replace.
    */
@@ -67,28 +67,4 @@ export async function startSidecar(options: SidecarOptions): Promise<SupervisedS
   const supervision = new Supervision(options, new Addresses(texts, holdSockets));
   await supervision.begin();
   return supervision;
-}
-
-function requireSense(options: SidecarOptions): void {
-  const { bindings = [], config, sockets = [], holdSockets } = options;
-  if ((bindings.length === 0) === (config === undefined)) {
-    throw new TypeError("give either bindings, at least one, or config");
-  }
-  if (sockets.length > 0 && (config === undefined || holdSockets === false)) {
-    throw new TypeError("sockets are for the bindings of a config, and held");
-  }
-  for (const [name, value] of Object.entries(times(options))) {
-    if (!Number.isFinite(value) || value < 0) {
-      throw new TypeError(`${name} must be a number from 0 up, not ${value}`);
-    }
-  }
-  // What the system would only say when it runs: a NUL in an argument or a variable.
-  const texts = [...commandLine(options, []), ...Object.values(environment(options))];
-  if (texts.some((text) => text.includes("\0"))) throw new TypeError("an option holds a NUL");
-}
-
-function times(options: SidecarOptions): Record<string, number> {
-  const { startTimeoutMs = 0, stopTimeoutMs = 0, holdMs = 0, healthPollMs = 0 } = options;
-  const { random: _, ...rule } = { ...defaultRestartRule, ...options.restart };
-  return { startTimeoutMs, stopTimeoutMs, holdMs, healthPollMs, ...rule };
 }

@@ -48,6 +48,8 @@ test("without anything it is the embedded database and the demo plugin on the de
       insecure: false,
       poolSize: 3,
       databaseTimeoutMs: 10_000,
+      maxConnections: 256,
+      maxCallMs: 300_000,
       bounds: {
         maxValueBytes: 4 * 1024 * 1024,
         rememberRequestsMs: 600_000,
@@ -62,8 +64,6 @@ test("without anything it is the embedded database and the demo plugin on the de
       acceptWhenReady: false,
       logLevel: "info",
       slowCallMs: 1_000,
-      maxCallMs: 300_000,
-      maxConnections: 256,
     },
     warnings: [],
   });
@@ -281,6 +281,64 @@ describe("which database", () => {
   test("a migration URL needs a given database", () => {
     expect(refusal({ migrationDatabaseUrl: [url] }).message).toContain(
       "--migration-database-url needs --database-url",
+    );
+    expect(refusal({ migrationDatabaseUrlFile: [tempFile(url)] }).message).toContain(
+      "--migration-database-url-file needs --database-url",
+    );
+  });
+
+  test("a migration URL in a file, by a flag or the environment", () => {
+    const migrationUrl = "postgres://owner:secret@db.example/app";
+    const path = tempFile(`${migrationUrl}\n`);
+    const database = { kind: "url", url, migrationUrl };
+
+    const byFlag = config({ plugin, databaseUrl: [url], migrationDatabaseUrlFile: [path] });
+    expect(byFlag.database).toEqual(database);
+    const environment = { DATABASE_URL: url, PLUGIN_STATE_MIGRATION_DATABASE_URL_FILE: path };
+    expect(config({ plugin }, environment).database).toEqual(database);
+  });
+
+  test("a file for the migration URL that can't be used names itself, and not its content", () => {
+    const absent = { plugin, databaseUrl: [url], migrationDatabaseUrlFile: ["/nowhere/url"] };
+    expect(refusal(absent)).toMatchObject({
+      exitCode: ExitCode.configuration,
+      message: "--migration-database-url-file: can't read /nowhere/url (ENOENT)",
+    });
+    const environment = {
+      DATABASE_URL: url,
+      PLUGIN_STATE_MIGRATION_DATABASE_URL_FILE: tempFile("hunter2"),
+    };
+    const { message } = refusal({ plugin }, environment);
+    expect(message).toContain("PLUGIN_STATE_MIGRATION_DATABASE_URL_FILE: the content of");
+    expect(message).not.toContain("hunter2");
+  });
+
+  test("two migration URLs on the same level are refused; a flag's is taken before a variable's", () => {
+    const path = tempFile("postgres://owner@db.example/app");
+    const both = { migrationDatabaseUrl: [url], migrationDatabaseUrlFile: [path] };
+    expect(refusal({ plugin, databaseUrl: [url], ...both }).message).toBe(
+      "--migration-database-url and --migration-database-url-file each name a database; give one of them",
+    );
+
+    const { config, warnings } = read(
+      { plugin, migrationDatabaseUrlFile: [path] },
+      { DATABASE_URL: url, PLUGIN_STATE_MIGRATION_DATABASE_URL: "postgres://another@h/app" },
+    );
+
+    expect(config.database).toMatchObject({ migrationUrl: "postgres://owner@db.example/app" });
+    expect(warnings).toEqual([
+      "PLUGIN_STATE_MIGRATION_DATABASE_URL is ignored: --migration-database-url-file was given",
+    ]);
+  });
+
+  test("a file with a migration URL that was left in the environment isn't even read for a flag's database", () => {
+    const environment = { PLUGIN_STATE_MIGRATION_DATABASE_URL_FILE: "/nowhere/url" };
+
+    const { config, warnings } = read({ plugin, databaseUrl: [url] }, environment);
+
+    expect(config.database).toEqual({ kind: "url", url });
+    expect(warnings).toContain(
+      "PLUGIN_STATE_MIGRATION_DATABASE_URL_FILE is ignored: --database-url was given",
     );
   });
 

@@ -1,7 +1,9 @@
+import type { StdioOptions } from "node:child_process";
 import { existsSync, lstatSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { healthOf } from "../support/health.ts";
+import { FaultProxy } from "../support/proxy.ts";
 import { demoDatabase, dialState, everyRound, name, patiently, scratch } from "./contract.ts";
 import { holdSocket } from "./held-socket.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
@@ -98,5 +100,36 @@ test(
 
     expect(await second.address()).toBe(address);
     expect(await answer).toMatch(/SERVING/);
+  },
+);
+
+test(
+  "with --accept-when-ready a sidecar takes no connection from the one that serves on the same socket, until it's ready",
+  everyRound,
+  async () => {
+    const { url } = await demoDatabase();
+    const proxy = await FaultProxy.before(url);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    const through = proxy.through(url);
+    await proxy.close();
+    const { fd, address } = holdSocket();
+    const inherited = { listen: "fd:3", stdio: ["ignore", "pipe", "pipe", fd] as StdioOptions };
+    const old = new SidecarProcess({ ...inherited, databaseUrl: url });
+    await old.address();
+
+    const next = new SidecarProcess({
+      ...inherited,
+      databaseUrl: through,
+      flags: ["--accept-when-ready"],
+    });
+    await next.logged("waiting for the database");
+
+    // Each a connection of its own. Of the next one's they would be UNAVAILABLE.
+    const calls = Array.from({ length: 30 }, () => dialState(address).call("get", name));
+    await Promise.all(calls);
+    await proxy.open();
+    expect(await next.address()).toBe(address);
+    await old.stop();
+    await dialState(address).call("get", name);
   },
 );

@@ -22,9 +22,10 @@ test.skipIf(pythonWorker === undefined)(
 async function replaceInTurn(program: Program, rounds: number): Promise<void> {
   const database = await demoDatabase();
   const { fd, address } = holdSocket();
-  const start = () =>
+  const start = (...flags: string[]) =>
     new SidecarProcess({
       databaseUrl: database.url,
+      flags,
       listen: "fd:3",
       stdio: ["ignore", "pipe", "pipe", fd],
     });
@@ -33,7 +34,7 @@ async function replaceInTurn(program: Program, rounds: number): Promise<void> {
   const worker = new WorkerProcess(program, address);
   await worker.acknowledges(20);
   for (let n = 0; n < rounds; n++) {
-    const next = start();
+    const next = start("--accept-when-ready");
     await next.line();
     expect(await serving.stop(), serving.stderr).toEqual({ code: 0, signal: null });
     serving = next;

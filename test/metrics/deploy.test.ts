@@ -214,13 +214,35 @@ test("the dashboard's variables are used, and made from what is exported", () =>
   }
 });
 
-test("each alert says what and why, and names a runbook of its own", () => {
-  const page = file("docs/operations.md");
+test("each alert says what and why, and links to a section that its page has", () => {
   for (const { alert, annotations } of alerts) {
     expect(annotations["summary"], alert).toContain("$labels.instance");
     expect(annotations["description"], alert).toMatch(/\.$/);
-    expect(annotations["runbook_url"]).toBe(`docs/operations.md#${alert.toLowerCase()}`);
+    const [page = "", anchor = ""] = annotations["runbook_url"]?.split("#") ?? [];
+    expect(page, alert).toBe("docs/operations.md");
+    expect(anchorsOf(file(page)), alert).toContain(anchor);
     expect(file("docs/metrics.md")).toContain(`\`${alert}\``);
-    expect(page, alert).toContain(`<a id="${alert.toLowerCase()}"></a>`);
   }
 });
+
+test("the PodMonitor gives its job the name that the alerts choose by", () => {
+  const { spec } = parse(file("deploy/kubernetes/pod-monitor.yaml"));
+  const [, job] = /job="([^"]+)"/.exec(alerts[0]!.expr) ?? [];
+  expect(job).toBe("plugin-state");
+  for (const { relabelings } of spec.podMetricsEndpoints) {
+    expect(relabelings).toContainEqual({ action: "replace", targetLabel: "job", replacement: job });
+  }
+});
+
+/** What a link can lead to: explicit ids, and headings in the spelling that links to them have. */
+function anchorsOf(page: string): string[] {
+  const prose = page.replace(/^```.*?^```$/gms, "");
+  const ids = [...prose.matchAll(/<a id="([^"]+)"><\/a>/g)].map(([, id]) => id!);
+  const headings = [...prose.matchAll(/^#+ (.+)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N} _-]/gu, "")
+      .replaceAll(" ", "-"),
+  );
+  return [...ids, ...headings];
+}

@@ -244,6 +244,8 @@ test.each([
   [{ bindings: [{ plugin: "demo" }], startTimeoutMs: Number.NaN }, "startTimeoutMs must be"],
   [{ bindings: [{ plugin: "demo" }], restart: { maxMs: -1 } }, "maxMs must be"],
   [{ bindings: [{ plugin: "de\0mo" }] }, "holds a NUL"],
+  [{ bindings: [{ plugin: "a" }, { plugin: "b" }], token: "t" }, "good for one binding only"],
+  [{ config: "a.yaml", token: "t" }, "good for one binding only"],
 ])("refuses options that make no sense: %j", async (options, message) => {
   await expect(startSidecar(options)).rejects.toThrow(message);
 });
