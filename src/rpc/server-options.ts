@@ -2,7 +2,7 @@ import { Server, type ServerInterceptor } from "@grpc/grpc-js";
 import { boundCalls, type Overloaded, plainOverloaded } from "./bounded-calls.ts";
 import { Connections, type Refusal } from "./connections.ts";
 import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
-import { completeStatuses, type OutgoingStatus } from "./status-interceptor.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 
 /** What bounds one server's calls. */
 export interface ServerLimits {
@@ -20,7 +20,7 @@ export interface ServerLimits {
   readonly maxHeldBytes?: number;
   /** Called for every call, outermost first. */
   readonly interceptors?: readonly ServerInterceptor[];
-  /** Sees every status before it is sent; see `completeStatuses`. */
+  /** Sees every status before it is sent; see `boundCalls`. */
   readonly completeStatus?: (status: OutgoingStatus) => OutgoingStatus;
   /** What a call is told when its connection holds too much. */
   readonly overloaded?: Overloaded;
@@ -77,7 +77,6 @@ export function createGrpcServer(limits: ServerLimits): Server {
     "grpc.max_receive_message_length": limits.maxReceiveBytes,
     "grpc.max_send_message_length": limits.maxSendBytes,
     interceptors: [
-      completeStatuses(complete),
       boundCalls(connections, limits.overloaded ?? plainOverloaded),
       ...(limits.interceptors ?? []),
     ],
