@@ -48,6 +48,8 @@ test("without anything it is the embedded database and the demo plugin on the de
       insecure: false,
       poolSize: 3,
       databaseTimeoutMs: 10_000,
+      maxConnections: 256,
+      maxCallMs: 300_000,
       bounds: {
         maxValueBytes: 4 * 1024 * 1024,
         rememberRequestsMs: 600_000,
@@ -125,6 +127,8 @@ describe("values", () => {
     ["sweepIntervalMs", 100, 3_600_000],
     ["drainTimeoutMs", 0, 600_000],
     ["slowCallMs", 0, 600_000],
+    ["maxConnections", 1, 100_000],
+    ["maxCallMs", 1_000, 3_600_000],
   ])("%s accepts its bounds and nothing beyond", (option, min, max) => {
     expect(() => config({ [option]: [String(min)] })).not.toThrow();
     expect(() => config({ [option]: [String(max)] })).not.toThrow();
