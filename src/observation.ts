@@ -9,7 +9,7 @@ import type { Metrics } from "./metrics/metrics.ts";
 import type { LaneObserver, LaneTracer, StatementObserver } from "./postgres/observer.ts";
 import type { CallTracer, FinishedCall } from "./rpc/handler.ts";
 import { ListenError } from "./rpc/listen-error.ts";
-import type { OutgoingStatus } from "./rpc/status-interceptor.ts";
+import type { OutgoingStatus } from "./rpc/outgoing-status.ts";
 import { loadTracing, type Tracing } from "./tracing/tracing.ts";
 import { version } from "./version.ts";
 

@@ -1,6 +1,6 @@
 import type { Metadata, ServerInterceptingCall, ServerInterceptor } from "@grpc/grpc-js";
 import { derivedCalls } from "./derived-call.ts";
-import type { OutgoingStatus } from "./status-interceptor.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 
 type InterceptingServerListener = Parameters<ServerInterceptingCall["start"]>[0];
 

@@ -1,8 +1,9 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
-import type { ServerInterceptingCall, ServerInterceptor } from "@grpc/grpc-js";
+import type { ServerInterceptor } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import type { Connection, Connections } from "./connections.ts";
-import type { OutgoingStatus } from "./status-interceptor.ts";
+import { derivedCalls } from "./derived-call.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 
 /** Which bytes a call is refused for. */
 export type Held = "request" | "reply";
@@ -22,6 +23,8 @@ interface BaseCall {
   readonly decoder: { readonly readMessageRemaining: number; readPartialMessage: Buffer[] };
   readonly receivedHalfClose: boolean;
   readonly cancelled: boolean;
+  /** Whether a status follows what was written. */
+  readonly wantTrailers: boolean;
   handleDataFrame(data: Buffer): void;
   decompressMessage(message: Buffer, encoding: string): Buffer | Promise<Buffer>;
   sendMessage(message: Buffer, callback: () => void): void;
@@ -38,24 +41,20 @@ interface Holding {
 
 /**
  * Bounds what the calls of a connection hold: requests of several frames until their call ends, and
- * larger replies until they are read. It overrides grpc-js's methods by a prototype, for the reason
- * that stands at `completeStatuses`.
+ * larger replies until they are read. Every status is completed on its way, also those that grpc-js
+ * makes by itself (message too large, deadline passed), which pass by the interceptor chain.
  */
 export function boundCalls(connections: Connections, overloaded: Overloaded): ServerInterceptor {
-  const bounded = new WeakMap<object, object>();
+  // The declared type is the wrapper class; what it is stands above.
+  const bounded = derivedCalls((base) =>
+    overrides(base as unknown as BaseCall, connections, overloaded),
+  );
   return (method, call) => {
-    const base = Object.getPrototypeOf(call) as BaseCall;
-    let derived = bounded.get(base);
-    if (derived === undefined) {
-      derived = Object.create(base, overrides(base, connections, overloaded)) as object;
-      bounded.set(base, derived);
-    }
-    Object.setPrototypeOf(call, derived);
+    const derived = bounded(call);
     if (method.responseStream) {
-      admitLong(call as unknown as BaseCall, connections, overloaded);
+      admitLong(derived as unknown as BaseCall, connections, overloaded);
     }
-    // The declared type is the wrapper class, but all that is ever called is this interface.
-    return call as ServerInterceptingCall;
+    return derived;
   };
 }
 
@@ -110,6 +109,10 @@ function overrides(
     },
     sendMessage: {
       value(message: Buffer, callback: () => void) {
+        if (this.wantTrailers) {
+          // Its deadline has passed. Node would take it for an error, and never send the status.
+          return;
+        }
         const size = message.byteLength;
         if (size < countedReplyBytes) {
           base.sendMessage.call(this, message, callback);
@@ -126,7 +129,7 @@ function overrides(
     sendStatus: {
       value(answer: OutgoingStatus) {
         const isEarly = !this.receivedHalfClose && !this.cancelled;
-        base.sendStatus.call(this, answer);
+        base.sendStatus.call(this, connections.bounds.complete(answer));
         if (isEarly) {
           // What came of a message that nobody waits for any more.
           this.decoder.readPartialMessage = [];

@@ -6,7 +6,7 @@ import {
 } from "node:http2";
 import { Metadata, status } from "@grpc/grpc-js";
 import { type HeldBounds, HeldBytes } from "./held-bytes.ts";
-import type { OutgoingStatus } from "./status-interceptor.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 import { streamsOf } from "./stream-tables.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Server } from "@grpc/grpc-js";
 import { type Connections, trailersOnly } from "./connections.ts";
-import type { OutgoingStatus } from "./status-interceptor.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 
 /** The longest that grpc-js can wait, in seconds: its timers have 31 bits of milliseconds. */
 const longestSeconds = Math.floor(0x7fff_ffff / 1000);

@@ -3,7 +3,7 @@ import { boundCalls, type Overloaded, plainOverloaded } from "./bounded-calls.ts
 import { Connections, type Refusal } from "./connections.ts";
 import { defaultMaxCallMs } from "./default-bounds.ts";
 import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
-import { completeStatuses, type OutgoingStatus } from "./status-interceptor.ts";
+import type { OutgoingStatus } from "./outgoing-status.ts";
 
 /** What bounds one server's calls. */
 export interface ServerLimits {
@@ -21,7 +21,7 @@ export interface ServerLimits {
   readonly maxHeldBytes?: number;
   /** Called for every call, outermost first. */
   readonly interceptors?: readonly ServerInterceptor[];
-  /** Sees every status before it is sent; see `completeStatuses`. */
+  /** Sees every status before it is sent; see `boundCalls`. */
   readonly completeStatus?: (status: OutgoingStatus) => OutgoingStatus;
   /** What a call is told when its connection holds too much. */
   readonly overloaded?: Overloaded;
@@ -73,7 +73,6 @@ export function createGrpcServer(limits: ServerLimits): Server {
     "grpc.max_receive_message_length": limits.maxReceiveBytes,
     "grpc.max_send_message_length": limits.maxSendBytes,
     interceptors: [
-      completeStatuses(complete),
       boundCalls(connections, limits.overloaded ?? plainOverloaded),
       ...(limits.interceptors ?? []),
     ],

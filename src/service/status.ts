@@ -14,7 +14,7 @@ import {
   FailedChecksSchema,
 } from "../gen/pluginstate/v1/errors_pb.ts";
 import { MalformedRequest } from "../rpc/decode.ts";
-import type { OutgoingStatus } from "../rpc/status-interceptor.ts";
+import type { OutgoingStatus } from "../rpc/outgoing-status.ts";
 import {
   CapabilityDenied,
   ChecksFailed,

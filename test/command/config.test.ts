@@ -127,6 +127,8 @@ describe("values", () => {
     ["sweepIntervalMs", 100, 3_600_000],
     ["drainTimeoutMs", 0, 600_000],
     ["slowCallMs", 0, 600_000],
+    ["maxConnections", 1, 100_000],
+    ["maxCallMs", 1_000, 3_600_000],
   ])("%s accepts its bounds and nothing beyond", (option, min, max) => {
     expect(() => config({ [option]: [String(min)] })).not.toThrow();
     expect(() => config({ [option]: [String(max)] })).not.toThrow();

@@ -2,8 +2,9 @@
 export class Random {
   #state: number;
 
-  constructor(seed: number) {
-    this.#state = seed >>> 0;
+  /** @param stream Of many sequences of one seed, which; each is the same whatever becomes of the others. */
+  constructor(seed: number, stream = 0) {
+    this.#state = (seed ^ Math.imul(stream, 0x9e37_79b1)) >>> 0;
   }
 
   /** From 0 up to but not including `bound`. */

@@ -1,26 +1,35 @@
 import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import type { ClientHttp2Stream } from "node:http2";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect as connectTls } from "node:tls";
 import { gzipSync } from "node:zlib";
+import { fromBinary } from "@bufbuild/protobuf";
+import { anyUnpack } from "@bufbuild/protobuf/wkt";
 import {
   type handleUnaryCall,
   type Server,
   ServerCredentials,
   type ServerUnaryCall,
+  type ServerWritableStream,
   status,
 } from "@grpc/grpc-js";
 import { afterEach, expect, onTestFinished, test } from "vitest";
+import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
+import { StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
 import { Health } from "../../src/gen/health/v1/health_pb.ts";
 import { bytesMethod } from "../../src/rpc/codec.ts";
 import type { Refusal } from "../../src/rpc/connections.ts";
 import { HealthService } from "../../src/rpc/health.ts";
+import { HeldBytes } from "../../src/rpc/held-bytes.ts";
 import { boundTimeout } from "../../src/rpc/http2-servers.ts";
 import { parseListenAddress } from "../../src/rpc/listen-address.ts";
 import { drain, type ListenOptions, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer, type ServerLimits } from "../../src/rpc/server-options.ts";
+import { overloaded } from "../../src/service/overloaded.ts";
+import { completeStatus } from "../../src/service/status.ts";
 import { dial, unary } from "./peers.ts";
 import { frame, grpcMessage, open, preface, sessionTo, socketTo, statusOf } from "./raw-client.ts";
 
@@ -240,6 +249,63 @@ test("streams of replies may be old, but a connection has so many of them and no
   await expect.poll(answered).toBe("open");
 });
 
+test("a stream whose deadline passes between its replies ends", async () => {
+  const server = createGrpcServer({
+    maxReceiveBytes: mib,
+    maxSendBytes: -1,
+    maxConcurrentStreams: 99,
+  });
+  onTestFinished(async () => void (await drain(server, 0)));
+  server.addService(
+    { many: { ...bytesMethod(check), path: "/test.Test/Many", responseStream: true } },
+    {
+      many: (call: ServerWritableStream<Buffer, Buffer>) => {
+        const reply = () => void (call.cancelled || call.write(Buffer.alloc(9), () => reply()));
+        reply();
+      },
+    },
+  );
+  const { address } = await listen(server, parseListenAddress("127.0.0.1:0"));
+  const session = await sessionTo(address);
+  const stream = open(session, "/test.Test/Many", { "grpc-timeout": "20m" });
+  stream.end(grpcMessage(Buffer.alloc(0)));
+  expect(await statusOf(stream)).toBe(status.DEADLINE_EXCEEDED);
+});
+
+test("a deadline that can't be parsed is INVALID_ARGUMENT, a method that doesn't exist UNIMPLEMENTED, both with a reason", async () => {
+  const { address } = await serve({ completeStatus });
+  const session = await sessionTo(address);
+  const late = open(session, "/test.Test/Size", { "grpc-timeout": "1Hour" });
+  late.end(grpcMessage(Buffer.alloc(0)));
+  expect(await answerOf(late)).toEqual({ code: status.INVALID_ARGUMENT, reason: "INVALID_FIELD" });
+  const unknown = open(session, "/test.Test/Nothing");
+  unknown.end(grpcMessage(Buffer.alloc(0)));
+  expect(await answerOf(unknown)).toEqual({ code: status.UNIMPLEMENTED, reason: "UNSUPPORTED" });
+});
+
+test("a write whose reply has no room is OUTCOME_UNKNOWN, a read OVERLOADED", () => {
+  const path = (name: string) => `/pluginstate.v1.PluginStateService/${name}`;
+  const codeOf = (name: string) => overloaded(path(name), "reply").code;
+  expect(["Set", "Delete", "Update", "Transact", "DeleteRange"].map(codeOf)).toEqual(
+    Array(5).fill(status.UNKNOWN),
+  );
+  expect(["Get", "List"].map(codeOf)).toEqual(Array(2).fill(status.RESOURCE_EXHAUSTED));
+  expect(overloaded(path("Set"), "request").code).toBe(status.RESOURCE_EXHAUSTED);
+});
+
+test("when all connections hold as much as they may together, each has an equal share", () => {
+  const held = new HeldBytes({ perConnection: 100, perServer: 200 });
+  held.add(100);
+  expect(held.refuses(60, 40, 4)).toBe(false);
+  expect(held.refuses(60, 41, 4)).toBe(true);
+  held.add(100);
+  expect(held.refuses(40, 10, 4)).toBe(false);
+  expect(held.refuses(40, 11, 4)).toBe(true);
+  expect(held.refuses(0, 1_000, 4)).toBe(false);
+  held.add(-150);
+  expect(held.refuses(40, 60, 4)).toBe(false);
+});
+
 test("half-sent requests are refused above the connection's bytes, and others aren't", async () => {
   const { address } = await serve();
   const good = goodClient(address);
@@ -370,6 +436,18 @@ test("a flood of calls that are reset at once leaves other connections' calls al
   }
   await good.stop();
 });
+
+/** The status of a call, and the reason that its details name. */
+async function answerOf(stream: ClientHttp2Stream) {
+  let details = "";
+  stream.on("response", (headers) => {
+    details = String(headers["grpc-status-details-bin"] ?? "");
+  });
+  const code = await statusOf(stream);
+  const { details: parts } = fromBinary(StatusSchema, Buffer.from(details, "base64"));
+  const info = parts.map((part) => anyUnpack(part, ErrorInfoSchema)).find((found) => found);
+  return { code, reason: info?.reason };
+}
 
 /** The first so many to settle. */
 function firstOf<T>(promises: readonly Promise<T>[], count: number): Promise<T[]> {

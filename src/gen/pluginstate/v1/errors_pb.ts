@@ -144,15 +144,17 @@ export const ErrorReason = {
 
   /**
    * UNKNOWN. The connection broke after a write was sent, and the database didn't come back in time
-   * to ask: it may or may not be there. Repeating it is safe with the same request_id.
+   * to ask: it may or may not be there. Or it was done, and too many replies on the connection wait
+   * to be read for its answer to have room. Repeating it is safe with the same request_id.
    *
    * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 6;
    */
   OUTCOME_UNKNOWN: 6,
 
   /**
-   * RESOURCE_EXHAUSTED. More calls are waiting than the sidecar keeps. RetryInfo says when to try
-   * again.
+   * RESOURCE_EXHAUSTED. More calls are waiting than the sidecar keeps, or the connection makes it
+   * hold too many bytes of requests or of unread replies. Nothing was written. RetryInfo says when
+   * to try again.
    *
    * @generated from enum value: ERROR_REASON_OVERLOADED = 7;
    */
@@ -166,7 +168,8 @@ export const ErrorReason = {
   SHUTTING_DOWN: 8,
 
   /**
-   * DEADLINE_EXCEEDED. The call's deadline passed. A write may have happened.
+   * DEADLINE_EXCEEDED. The call's deadline passed, or it was open for longer than the sidecar lets
+   * any call be. A write may have happened.
    *
    * @generated from enum value: ERROR_REASON_DEADLINE_EXCEEDED = 9;
    */
@@ -188,7 +191,7 @@ export const ErrorReason = {
 
   /**
    * UNIMPLEMENTED. The request came in an encoding (compression) or number of messages that isn't
-   * supported. (A method that doesn't exist is UNIMPLEMENTED without details.)
+   * supported, or names a method that this sidecar doesn't have.
    *
    * @generated from enum value: ERROR_REASON_UNSUPPORTED = 12;
    */
