@@ -47,6 +47,7 @@ afterEach(async () => {
 
 test.skipIf(!existsSync("/proc/self/status")).each([
   ["asks for large pages in 1,024 streams and reads none", askAndNeverRead],
+  ["begins 1,024 requests and finishes none", sendHalfRequests],
   ["opens and resets streams as fast as it can", resetStreams],
 ])(
   "a client that %s costs bounded memory, and no other client a call",
@@ -96,6 +97,20 @@ async function askAndNeverRead(session: ClientHttp2Session, calls: Calls): Promi
     return once(stream, "response");
   });
   await Promise.all(answered);
+  await calls.next(20);
+}
+
+/** Says 8 MiB and sends 256 KiB of it: some are held, up to the bound of the connection; the rest are refused. */
+async function sendHalfRequests(session: ClientHttp2Session, calls: Calls): Promise<void> {
+  const header = Buffer.alloc(5);
+  header.writeUInt32BE(8 * mib, 1);
+  const part = Buffer.concat([header, Buffer.alloc(mib / 4)]);
+  const sent = Array.from({ length: streams }, () => {
+    const stream = open(session, "/pluginstate.v1.PluginStateService/Set");
+    stream.on("error", () => {});
+    return new Promise<void>((resolve) => stream.write(part, () => resolve()));
+  });
+  await Promise.all(sent);
   await calls.next(20);
 }
 
