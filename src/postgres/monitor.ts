@@ -166,6 +166,8 @@ export class Monitor {
       await this.#pause();
     }
     isOver.abort();
+    // What was doubted before the silence says nothing about the database that answers now.
+    this.#doubts = 0;
     return finding ?? this.#last;
   }
 

@@ -1,6 +1,7 @@
-import { writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { afterAll, expect, onTestFinished, test } from "vitest";
 import { failure } from "../support/client.ts";
 import { databaseUrl } from "../support/database.ts";
 import { healthOf } from "../support/health.ts";
@@ -115,6 +116,15 @@ test("SIGTERM while it waits for the database ends it with 0 and no line", every
   expect(sidecar.stdout).toBe("");
 });
 
+/** A file that is no socket, in a directory where one could be; removed at the end. */
+function fileOfOurs(): string {
+  const directory = mkdtempSync(join(tmpdir(), "plugin-state-"));
+  afterAll(() => rmSync(directory, { recursive: true }));
+  const path = join(directory, "file");
+  writeFileSync(path, "");
+  return path;
+}
+
 /** How to fail: the database URL to give, made of a good one, or flags. */
 interface Failing {
   readonly url?: (good: string) => string;
@@ -131,7 +141,7 @@ test.for<[reason: string, code: number, retryable: boolean, start: Failing]>([
     { url: () => "postgres://u@127.0.0.1:1/x", flags: ["--fail-fast"] },
   ],
   ["PATH_TOO_LONG", 73, false, { listen: `unix:/tmp/${"x".repeat(200)}` }],
-  ["NOT_A_SOCKET", 73, false, { listen: "unix:/etc/passwd" }],
+  ["NOT_A_SOCKET", 73, false, { listen: `unix:${fileOfOurs()}` }],
   ["BAD_DESCRIPTOR", 73, false, { listen: "fd:99" }],
   [
     "DATABASE_PERMISSION",

@@ -12,7 +12,12 @@ cd "$copy"
 
 # blocks LANGUAGE: the content of the README's code blocks of that language.
 blocks() {
-  sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/d;p}" "$root/README.md"
+  first_session | sed -n "/^\`\`\`$1\$/,/^\`\`\`\$/{/^\`\`\`/d;p}"
+}
+
+# first_session: the README up to where it is about tokens and TLS, which this sidecar has not.
+first_session() {
+  sed '/^### With a token or TLS$/,$d' "$root/README.md"
 }
 
 # here: the sidecar of this check in the place of the README's.
