@@ -94,16 +94,6 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof pg.DatabaseError;
 }
 
-/** Whether a connection broke while it was being opened: the server was there a moment ago. */
-export function isCutOff(error: unknown): boolean {
-  if (!(error instanceof Error) || isRefusal(error)) {
-    return false;
-  }
-  const code = "code" in error ? error.code : undefined;
-  // pg has neither a class nor a code for the end of a stream.
-  return code === "ECONNRESET" || error.message === "Connection terminated unexpectedly";
-}
-
 /** Whether a statement was given up because its answer took too long. */
 export function isTimeout(error: unknown): boolean {
   // pg has neither a class nor a code for it.

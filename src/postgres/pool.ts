@@ -5,7 +5,6 @@ import type { Connection } from "./connection.ts";
 import {
   isConnectionLost,
   isCrowded,
-  isCutOff,
   isDatabaseChanged,
   isNameLost,
   isRefusal,
@@ -272,11 +271,6 @@ export class Pool {
       } catch (error) {
         if (isRefusal(error)) {
           this.#refusedAt = performance.now();
-        }
-        if (attempt === 1 && isCutOff(error)) {
-          // It may have been on its way when all connections were cut: nothing else is wrong with it.
-          this.#connectionFailed(error);
-          continue;
         }
         if (!isCrowded(error) || this.#opened === 0 || attempt === crowdedAttempts) {
           this.#connectionFailed(error);
