@@ -20,8 +20,9 @@ case $1 in
   node)
     need_node "$2"
     if [[ ${3-} != all ]]; then
-      for pattern in 'test/faults/**' 'test/fuzz/**' 'test/doctor/**' 'test/history/checker*' \
-        'test/*{grants,quota,scopes,foreign,expiry,merge,migrate,range,plugin-removed}*'; do
+      for pattern in 'test/faults/**' 'test/fuzz/**' 'test/doctor/**' 'test/history/**' \
+        'test/*{attached,conditions,expiry,foreign,grants,input-,json-text,merge,migrate,model}*' \
+        'test/*{plugin-removed,quota,range,request-id,scopes,settled,update}*'; do
         excluded+=(--exclude "$pattern")
       done
     fi
