@@ -20,7 +20,7 @@ unwanted=$(grep -vE "$allowed" "$directory/files" || true)
 lacking=$({
   printf '%s\n' package.json README.md LICENSE CHANGELOG.md docs/configuration.md docs/errors.md
   git ls-files 'migrations/*.sql' 'proto/*.proto'
-  git ls-files 'src/*.ts' | sed 's#^src/\(.*\)\.ts$#dist/\1.js#'
+  git ls-files 'src/*.ts' ':!src/*.d.ts' | sed 's#^src/\(.*\)\.ts$#dist/\1.js#'
 } | sort | comm -23 - "$directory/files")
 [[ -z $lacking ]] || die "the package lacks:" "$lacking"
 
