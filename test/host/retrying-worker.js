@@ -36,8 +36,13 @@ let isOver = false;
  */
 const [major, minor] = process.versions.node.split(".").map(Number);
 const isOldNode = (major === 20 && minor < 18) || major === 21 || (major === 22 && minor < 13);
+/** Of a sidecar that is killed: a connection that drops at the policy's last attempt. The same goes for it. */
+const isKilled = process.env["WORKER_REPEATS_DROPPED"] === "true";
 const isGivenUp = ({ code, details }) =>
-  isOldNode && code === status.INTERNAL && /^Received RST_STREAM with code [12]\b/.test(details);
+  (isOldNode &&
+    code === status.INTERNAL &&
+    /^Received RST_STREAM with code [12]\b/.test(details)) ||
+  (isKilled && code === status.UNAVAILABLE && details === "Connection dropped");
 
 /** Resolves with the reply, or with undefined after noting how it failed. */
 function call(name, request) {
