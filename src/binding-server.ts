@@ -132,6 +132,7 @@ export class BindingServer {
     } catch (error) {
       throw error instanceof ListenError ? bindError(error, bindHints) : error;
     }
+    this.#guard.watchFiles();
   }
 
   /** Finds its plugin, and lets calls reach its state. @throws what {@link StateBackend.find} does. */

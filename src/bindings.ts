@@ -14,6 +14,8 @@ export class Bindings {
   readonly #surroundings: Surroundings;
   readonly #stopped = new AbortController();
   #servers: readonly BindingServer[];
+  /** Those that a reload took away, until their last call has ended. */
+  readonly #ending = new Set<BindingServer>();
   /** One reload at a time. */
   #reloading: Promise<void> = Promise.resolve();
 
@@ -58,7 +60,8 @@ export class Bindings {
   /** Ends all of them. */
   async close(graceMs: number): Promise<void> {
     this.#stopped.abort();
-    await Promise.all(this.#servers.map((server) => server.close(graceMs)));
+    const all = [...this.#servers, ...this.#ending];
+    await Promise.all(all.map((server) => server.close(graceMs)));
   }
 
   async #reload(configs: readonly BindingConfig[], backend: StateBackend): Promise<void> {
@@ -138,9 +141,11 @@ export class Bindings {
     const { config, log } = this.#surroundings;
     await Promise.all(servers.map((server) => server.stopAccepting()));
     for (const server of servers) {
+      this.#ending.add(server);
       server
         .close(config.drainTimeoutMs)
-        .catch((error: unknown) => log.error({ err: error }, "while ending a binding"));
+        .catch((error: unknown) => log.error({ err: error }, "while ending a binding"))
+        .finally(() => this.#ending.delete(server));
     }
   }
 

@@ -22,7 +22,7 @@ export class Guard {
   readonly #log: Log;
   readonly #tls: TlsCredentials | undefined;
   #tokens: Tokens | undefined;
-  #watch: FileWatch;
+  #watch: FileWatch | undefined;
 
   /** @throws {StartError} when a file can't be used. */
   constructor({ tokens, tls }: BindingConfig, options: GuardOptions) {
@@ -30,7 +30,6 @@ export class Guard {
     this.#tls = tls && orStartError("TLS_UNUSABLE", () => new TlsCredentials(tls));
     this.#tokens = tokens && orStartError("TOKEN_UNUSABLE", () => new Tokens(tokens));
     this.interceptors = this.#tokens === undefined ? [] : [this.#authenticator(options)];
-    this.#watch = this.#watchFiles();
   }
 
   /** For the listener; undefined: in the clear. */
@@ -53,12 +52,20 @@ export class Guard {
       orStartError("TLS_UNUSABLE", () => tls.reload());
     }
     this.#tokens = renewed;
-    this.#watch.stop();
-    this.#watch = this.#watchFiles();
+    this.watchFiles();
+  }
+
+  /** From now on, until it is closed, files that change count. */
+  watchFiles(): void {
+    this.close();
+    const tokenFile = this.#tokens?.file;
+    const files = [...(this.#tls?.files ?? []), ...(tokenFile === undefined ? [] : [tokenFile])];
+    if (files.length > 0) this.#watch = new FileWatch(files, () => this.#reload());
   }
 
   close(): void {
-    this.#watch.stop();
+    this.#watch?.stop();
+    this.#watch = undefined;
   }
 
   #authenticator({ isOpen, onRefused }: GuardOptions): ServerInterceptor {
@@ -70,12 +77,6 @@ export class Guard {
       },
       isOpen,
     });
-  }
-
-  #watchFiles(): FileWatch {
-    const tokenFile = this.#tokens?.file;
-    const files = [...(this.#tls?.files ?? []), ...(tokenFile === undefined ? [] : [tokenFile])];
-    return new FileWatch(files, () => this.#reload());
   }
 
   /** A file changed. It may be half written: what there was stays good until it can be used. */

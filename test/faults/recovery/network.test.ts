@@ -65,7 +65,7 @@ describe("service resumes by itself, and what was said is what was done, after",
 test("a slow network is no outage", { timeout }, async () => {
   await goThrough("slow network", scene, {
     isNoticed: false,
-    begin: async () => proxy.slowDown(80, 120),
+    begin: async () => proxy.slowDown(100, 200),
     meanwhile: async () => {
       // New connections take longest.
       proxy.cut();
