@@ -5,6 +5,7 @@ import type {
   CheckSchema,
   OperationSchema,
 } from "../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
+import { checkWritable } from "../src/postgres/statements.ts";
 import { failure, type TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { FaultProxy } from "./support/proxy.ts";
@@ -132,4 +133,4 @@ test("a Transact is one statement on the database, whatever it holds", async () 
 });
 
 /** What a sidecar asks without being asked. */
-const ofItself = new Set(["check_writable", "sweep", "sweep_answers"]);
+const ofItself = new Set([checkWritable.name, checkWritable.text, "sweep", "sweep_answers"]);

@@ -25,7 +25,6 @@ left_out() {
 }
 
 left_out test/doctor/doctor.test.ts "doctor is asked what it finds on a connection to the server itself"
-left_out test/transact-bounds.test.ts "it looks at the names of statements, which a pooler loses"
 left_out test/faults/faults.test.ts "it kills a server of its own, which no pooler stands before"
 left_out test/json-text.postgres.test.ts "it compares values with PostgreSQL and has no sidecar"
 

@@ -6,7 +6,8 @@ export class StatementsSeen {
 
   /**
    * Takes the next bytes, and tells which prepared statements (by name) and simple queries (by text) they
-   * run. A statement without a name has that of the function it calls, as the sidecar's have.
+   * run. A statement without a name has that of the function it calls, as the sidecar's have, or else its
+   * text.
    */
   push(bytes: Buffer): string[] {
     this.#rest = Buffer.concat([this.#rest, bytes]);
@@ -26,7 +27,7 @@ export class StatementsSeen {
         .toString("latin1", head + 4, Math.min(end, 1000))
         .split("\0");
       if (type === "P" && first === "") {
-        this.#unnamed = /plugin_sidecar\.(\w+)\(/.exec(second ?? "")?.[1] ?? "";
+        this.#unnamed = /plugin_sidecar\.(\w+)\(/.exec(second ?? "")?.[1] ?? second ?? "";
       } else if (type === "B" && second !== undefined) {
         seen.push(second || this.#unnamed);
       } else if (type === "Q" && first !== undefined) {
