@@ -22,8 +22,7 @@ test.for([
       });
     const rounds = shareOfRestarts(part);
     let serving = start();
-    // One call of some hundred kills meets a dying connection at the last of its attempts.
-    const environment = { WORKER_REPEATS_DROPPED: String(signal === "SIGKILL") };
+    const environment = { WORKER_EXPECTS_KILLS: String(signal === "SIGKILL") };
     const worker = new WorkerProcess({ ...nodeWorker, environment }, await serving.address());
     await worker.acknowledges(20);
     for (let n = 0; n < rounds; n++) {
