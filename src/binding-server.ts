@@ -89,6 +89,9 @@ export class BindingServer {
     });
     addUnaryService(this.#server, PluginStateService, pluginStateHandlers(this.#plugin), {
       toStatus: statusOf,
+      overloaded,
+      maxCallMs: serve.maxCallMs,
+      waitsFor: () => this.#plugin.waiting,
       ...watch.calls(config.plugin, callLog(this.#log, serve.slowCallMs)),
     });
     health.addTo(this.#server);
@@ -137,8 +140,18 @@ export class BindingServer {
 
   /** Finds its plugin, and lets calls reach its state. @throws what {@link StateBackend.find} does. */
   async bind(backend: StateBackend): Promise<void> {
-    const plugin = await backend.find(this.#config.plugin);
-    this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
+    try {
+      const plugin = await backend.find(this.#config.plugin);
+      this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
+    } catch (error) {
+      this.#plugin.away();
+      throw error;
+    }
+  }
+
+  /** The database is away: calls needn't wait for it to say which plugin they are for. */
+  away(): void {
+    this.#plugin.away();
   }
 
   /** Whether {@link update} can make it serve as another configuration says; else it takes a new one. */

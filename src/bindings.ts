@@ -46,6 +46,11 @@ export class Bindings {
     for (const server of this.#servers) await server.bind(backend);
   }
 
+  /** The database is away: calls fail until {@link bind}. */
+  away(): void {
+    for (const server of this.#servers) server.away();
+  }
+
   /**
    * Serves other bindings from now on: adds what is new, ends what is gone, and leaves alone what is as
    * it was. What changed in tokens, capabilities, scopes or quotas changes without a connection's

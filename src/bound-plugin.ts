@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type { Plugin } from "./postgres/plugins.ts";
 import type { Binding } from "./service/binding.ts";
 import { DatabaseUnavailable, ShuttingDown } from "./state/errors.ts";
@@ -5,6 +6,9 @@ import type { StateBounds } from "./state/limits.ts";
 import { allPermissions, type Permissions } from "./state/permissions.ts";
 import { restrict } from "./state/restricted-store.ts";
 import type { Store } from "./state/store.ts";
+
+/** How long calls wait, from the binding's start, for the database's first answer. */
+const maxWaitMs = 5_000;
 
 /** What has been found in the database. */
 interface Found {
@@ -22,11 +26,20 @@ export class BoundPlugin implements Binding {
   #permissions: Permissions;
   #found: Found | undefined;
   #isDraining = false;
+  #told: () => void = () => undefined;
+  #waiting: Promise<void> | undefined;
 
   constructor(version: string, bounds: StateBounds, permissions: Permissions = allPermissions) {
     this.version = version;
     this.#bounds = bounds;
     this.#permissions = permissions;
+    const told = new Promise<void>((resolve) => {
+      this.#told = resolve;
+    });
+    const enough = sleep(maxWaitMs, undefined, { ref: false });
+    this.#waiting = Promise.race([told, enough]).then(() => {
+      this.#waiting = undefined;
+    });
   }
 
   get bounds(): StateBounds {
@@ -42,11 +55,25 @@ export class BoundPlugin implements Binding {
     return this.#found?.plugin;
   }
 
+  /**
+   * Until the database has answered for the first time, or is known to be away, or was waited for long
+   * enough. Undefined then: calls need wait no longer.
+   */
+  get waiting(): Promise<void> | undefined {
+    return this.#waiting;
+  }
+
+  /** The database is away: calls fail until {@link bind}. */
+  away(): void {
+    this.#told();
+  }
+
   /** From now on calls reach the store. */
   bind(plugin: Plugin, makeStore: (bounds: StateBounds) => Store): void {
     const unrestricted = makeStore(this.#bounds);
     const store = restrict(unrestricted, this.#permissions);
     this.#found = { plugin, makeStore, unrestricted, store };
+    this.#told();
   }
 
   /** From now on calls may do this, within these bounds. Those under way go on as they began. */

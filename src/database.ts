@@ -62,6 +62,8 @@ export interface Preparation {
   readonly failFast: boolean;
   /** False: the role needn't be one that can serve. */
   readonly forServing?: boolean;
+  /** Called when the database is away, and will be waited for. */
+  readonly onAway?: () => void;
 }
 
 /**
@@ -95,6 +97,7 @@ export async function prepareDatabase(
         throw error;
       }
       log.warn({ err: cause, attempt }, "waiting for the database");
+      preparation.onAway?.();
       await sleep(retryMs(attempt), undefined, { signal });
     }
   }

@@ -64,7 +64,8 @@ async function serveState(
   closers: Closers,
   signal: AbortSignal,
 ): Promise<StateBackend> {
-  const backend = await StateBackend.open({ config, log, closers, watch, signal });
+  const onAway = () => bindings.away();
+  const backend = await StateBackend.open({ config, log, closers, watch, signal, onAway });
   await bindings.bind(backend);
   const onChange = (serves: boolean) => {
     watch.database?.serves(serves);

@@ -33,6 +33,8 @@ export interface BackendOptions {
   readonly watch: Observation;
   /** Gives up waiting for the database. */
   readonly signal: AbortSignal;
+  /** Called when the database is away, and will be waited for. */
+  readonly onAway: () => void;
 }
 
 /** The database of a process: what all its bindings share. */
@@ -49,9 +51,9 @@ export class StateBackend {
    * @throws {StartError} when waiting won't help, or wasn't wanted.
    */
   static async open(options: BackendOptions): Promise<StateBackend> {
-    const { config, log, closers, signal } = options;
+    const { config, log, closers, signal, onAway } = options;
     const database = await openDatabase(config.database, log, closers, signal);
-    const ran = await prepareDatabase(database, config, log, signal);
+    const ran = await prepareDatabase(database, { ...config, onAway }, log, signal);
     if (ran.length > 0) {
       log.info({ migrations: ran }, "migrated the database");
     }

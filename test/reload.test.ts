@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -8,6 +8,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure, TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { holdWrites } from "./support/hold-writes.ts";
 
 const first = "first-token-0123456789";
 const second = "second-token-0123456789";
@@ -114,6 +115,27 @@ test("SIGHUP adds and removes bindings, while another's connection and calls go 
   );
   isOver = true;
   expect(await calls).toBeGreaterThan(0);
+});
+
+test("a call in flight on a binding that is removed is answered, even if the process is told to stop then", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" }, { plugin: "b" });
+  const { child, reload } = await serve();
+  const held = await holdWrites(database);
+  const write = clientOf("b").call("set", { ...name, valueJson: '"late"' });
+  await held.areWaiting(1);
+
+  configure({ plugin: "a" });
+  expect(await reload()).toMatchObject({ removed: 1, failed: 0 });
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  // A is drained by then; b is waited for.
+  await expect.poll(() => existsSync(socketOf("a").slice("unix:".length))).toBe(false);
+  expect(child.exitCode).toBeNull();
+  await held.release();
+
+  expect(await write).toMatchObject({ created: true });
+  expect((await ended)[0]).toBe(0);
 });
 
 test("a binding that comes back finds its state", async () => {

@@ -2,17 +2,18 @@ import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promi
 import type { Log } from "../log.ts";
 import { ask } from "./ask.ts";
 import type { Connection } from "./connection.ts";
+import { isCrowded } from "./errors.ts";
 import type { Pool } from "./pool.ts";
 import { checkWritable } from "./statements.ts";
 
 /** How often a database that serves is asked. With {@link answerMs} it makes less than 2 s. */
-const servesIntervalMs = 600;
+const servesIntervalMs = 500;
 /** How often one that doesn't is asked, plus up to half as much again at random. */
 const failsIntervalMs = 400;
 /** A question that isn't answered after this is asked again, over another connection. */
 const hedgeMs = 400;
 /** A database from which nothing at all was heard for this long is taken for away. */
-const answerMs = 1_000;
+const answerMs = 1_200;
 /**
  * How long to wait for one that is silent, connection and all: mostly less than two pauses, so that questions
  * that a network swallowed don't hold up the next ones; but always one of them longer, for a slow network.
@@ -107,7 +108,11 @@ export class Monitor {
     const { bytesRead } = pool;
     const isOver = new AbortController();
     const first = this.#askPool();
-    const second = this.#askPoolAgain(first, isOver.signal);
+    let isFull = false;
+    const second = this.#askAgain(first, isOver.signal).catch((why: unknown) => {
+      isFull = isCrowded(why);
+      throw why;
+    });
     try {
       // Both may have been under way when their connections were cut: that isn't the end yet.
       const any = Promise.any([first, second]).catch(() => this.#askPool());
@@ -117,8 +122,9 @@ export class Monitor {
     } catch (why) {
       const wasRefused = pool.refusedAt >= startedAt;
       const isSlow = why instanceof Silence && !wasRefused && pool.bytesRead > bytesRead;
+      const isBusy = why instanceof Silence && isFull;
       this.#doubts += 1;
-      if ((isSlow || pool.answeredAt >= startedAt) && this.#doubts <= maxDoubts) {
+      if ((isSlow || isBusy || pool.answeredAt >= startedAt) && this.#doubts <= maxDoubts) {
         return this.#last;
       }
       return { kind: "away", why, isSilent: why instanceof Silence && !wasRefused };
@@ -132,11 +138,17 @@ export class Monitor {
     return findingOf(rows[0]);
   }
 
-  /** When the first question failed, or is late. */
-  async #askPoolAgain(first: Promise<Finding>, signal: AbortSignal): Promise<Finding> {
+  /**
+   * When the first question failed, or is late. While the pool can't open connections, that one may only
+   * wait behind a call: then the server is asked for a connection beside the pool's. Its "no" is an answer too.
+   */
+  async #askAgain(first: Promise<Finding>, signal: AbortSignal): Promise<Finding> {
     const failed = new Promise<void>((resolve) => first.catch(() => resolve()));
     await Promise.race([failed, sleep(hedgeMs, undefined, { signal })]);
-    return await this.#askPool();
+    const { pool, connection } = this.#options;
+    return pool.isCrowded
+      ? findingOf(await ask<CheckRow>(connection, checkWritable, { withinMs: answerMs, signal }))
+      : await this.#askPool();
   }
 
   /** Asks until there is an answer, each time over a new connection to wherever the name leads by then. */

@@ -132,6 +132,11 @@ export class Pool {
     return this.#pool.waitingCount;
   }
 
+  /** Whether statements wait for the connections there are, as the server lately had no other for us. */
+  get isCrowded(): boolean {
+    return performance.now() < this.#crowdedUntil && this.#opened > 0;
+  }
+
   /** When a statement was last answered, on the clock of `performance.now()`. */
   get answeredAt(): number {
     return this.#answeredAt;
@@ -286,9 +291,8 @@ export class Pool {
 
   /** Keeps the pool from opening connections that the server hasn't got. */
   #bound(): void {
-    const isCrowded = performance.now() < this.#crowdedUntil && this.#opened > 0;
     const { connections } = this.#options;
-    this.#pool.options.max = isCrowded ? Math.min(this.#opened, connections) : connections;
+    this.#pool.options.max = this.isCrowded ? Math.min(this.#opened, connections) : connections;
   }
 
   /**

@@ -16,6 +16,13 @@ const countedReplyBytes = 16 * 1024;
 /** What a piece of a message costs beside its bytes: somebody may send it byte by byte. */
 const pieceBytes = 256;
 
+const refusedReplies = new WeakSet<Buffer>();
+
+/** Whether a reply was handed to a call whose connection had no room for it: its client got a status instead. */
+export function wasRefused(reply: Buffer): boolean {
+  return refusedReplies.has(reply);
+}
+
 /** As much of grpc-js's call as is used here. A test notices if it changes. */
 interface BaseCall {
   readonly stream: ServerHttp2Stream;
@@ -122,6 +129,7 @@ function overrides(
             callback();
           });
         } else {
+          refusedReplies.add(message);
           this.sendStatus(overloaded(this.handler.path, "reply"));
         }
       },

@@ -13,6 +13,7 @@ import type {
   StatusObject,
 } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
+import { type Overloaded, plainOverloaded, wasRefused } from "./bounded-calls.ts";
 import { bytesMethod } from "./codec.ts";
 import { decode } from "./decode.ts";
 import { compileEncoder } from "./encoder.ts";
@@ -51,6 +52,7 @@ export interface FinishedCall {
   /** The method's name: `Get`. */
   readonly method: string;
   readonly durationMs: number;
+  /** What the client was told, or would have been: also when a bound or its own end ended the call. */
   readonly code: status;
   /** What the handler rejected with. */
   readonly error?: unknown;
@@ -79,6 +81,12 @@ export interface Ways {
   /** Told that a call has come; each of them finishes. */
   readonly onStarted?: (() => void) | undefined;
   readonly tracer?: CallTracer | undefined;
+  /** What the client of a reply that had no room was told. */
+  readonly overloaded?: Overloaded;
+  /** How long a call may be open before its connection ends it; without a limit if absent. */
+  readonly maxCallMs?: number;
+  /** What a call waits for before it is handled; undefined when there's nothing to wait for. */
+  readonly waitsFor?: () => Promise<void> | undefined;
 }
 
 /** Why {@link Call.signal} aborted. One for all: nobody reads it, and a stack costs 5 µs. */
@@ -123,11 +131,20 @@ export function addUnaryService<S extends DescService>(
 function unary(
   method: DescMethodUnary,
   handler: UnaryHandler<DescMessage, DescMessage>,
-  { toStatus, onFinished, onStarted, tracer }: Ways,
+  {
+    toStatus,
+    onFinished,
+    onStarted,
+    tracer,
+    waitsFor,
+    maxCallMs = Infinity,
+    overloaded = plainOverloaded,
+  }: Ways,
 ): handleUnaryCall<Buffer, Buffer> {
   const encode = compileEncoder(method.output);
   return (call, callback) => {
     const startedAt = performance.now();
+    const openedAt = Date.now();
     onStarted?.();
     const span = tracer?.start(method.parent.typeName, method.name, call.metadata);
     const end = new CallEnd();
@@ -140,17 +157,26 @@ function unary(
       onFinished({ method: method.name, durationMs, code, error, traceId: span?.traceId });
       span?.ended(code);
     };
+    const gone = () => goneStatus(Math.min(Number(call.getDeadline()), openedAt + maxCallMs));
     const handled =
       span === undefined
-        ? run(method, handler, call.request, end)
-        : span.run(() => run(method, handler, call.request, end));
+        ? run(method, handler, call.request, end, waitsFor)
+        : span.run(() => run(method, handler, call.request, end, waitsFor));
     handled.then(
       (reply) => {
-        finish(status.OK);
-        callback(null, encode(reply));
+        const wasGone = end.aborted;
+        const bytes = encode(reply);
+        callback(null, bytes);
+        if (wasGone) {
+          finish(gone().code);
+        } else if (wasRefused(bytes)) {
+          finish(overloaded(call.getPath(), "reply").code ?? status.UNKNOWN);
+        } else {
+          finish(status.OK);
+        }
       },
       (error: unknown) => {
-        const answer = end.aborted ? goneStatus(call.getDeadline()) : toStatus(error);
+        const answer = end.aborted ? gone() : toStatus(error);
         finish(answer.code, error);
         callback(answer);
       },
@@ -164,13 +190,19 @@ async function run(
   handler: UnaryHandler<DescMessage, DescMessage>,
   bytes: Buffer,
   signal: CallSignal,
+  waitsFor: Ways["waitsFor"],
 ): Promise<MessageInitShape<DescMessage>> {
+  const waiting = waitsFor?.();
+  if (waiting !== undefined) {
+    await waiting;
+    signal.throwIfAborted();
+  }
   return await handler(decode(method.input, bytes), { signal });
 }
 
 /** The status of a call that grpc-js has ended already: for the log, nobody receives it. */
-function goneStatus(deadline: Date | number): { code: status; details: string } {
-  const isLate = Number(deadline) <= Date.now();
+function goneStatus(deadline: number): { code: status; details: string } {
+  const isLate = deadline <= Date.now();
   return isLate
     ? { code: status.DEADLINE_EXCEEDED, details: "Deadline exceeded" }
     : { code: status.CANCELLED, details: "Cancelled" };

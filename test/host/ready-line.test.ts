@@ -6,9 +6,15 @@ import { failure } from "../support/client.ts";
 import { databaseUrl } from "../support/database.ts";
 import { healthOf } from "../support/health.ts";
 import { FaultProxy } from "../support/proxy.ts";
-import { demoDatabase, dialState, everyRound, name, scratch } from "./contract.ts";
+import { demoDatabase, dialState, everyRound, name, patiently, scratch } from "./contract.ts";
 import { holdSocket } from "./held-socket.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
+
+/** Waits until a sidecar accepts connections, which it does before the database has answered. */
+async function listens(address: string): Promise<void> {
+  const health = () => healthOf(address).catch(() => "not listening");
+  await expect.poll(health, { interval: 10 }).toBe("NOT_SERVING");
+}
 
 test(
   "the ready line is the only one on stdout, and every line on stderr is JSON",
@@ -79,6 +85,54 @@ test(
     expect(await sidecar.address()).toBe(address);
     expect(await healthOf(address)).toBe("SERVING");
     await client.call("set", { ...name, valueJson: "1" });
+  },
+);
+
+test(
+  "a call that comes while the sidecar starts waits for the database's first answer, rather than fail",
+  everyRound,
+  async () => {
+    const { url } = await demoDatabase();
+    const proxy = await FaultProxy.before(url);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    proxy.slowDown(30);
+    const { fd, address } = holdSocket();
+    const sidecar = new SidecarProcess({
+      databaseUrl: proxy.through(url),
+      listen: "fd:3",
+      stdio: ["ignore", "pipe", "pipe", fd],
+    });
+    await listens(address);
+    expect(sidecar.stdout).toBe("");
+
+    await dialState(address).call("set", { ...name, valueJson: "1" });
+
+    expect(await sidecar.address()).toBe(address);
+  },
+);
+
+test(
+  "a database that doesn't say a word at start is waited for by calls for 5 s, and by the sidecar for longer",
+  patiently,
+  async () => {
+    const { url } = await demoDatabase();
+    const proxy = await FaultProxy.before(url);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    proxy.silence();
+    const { fd, address } = holdSocket();
+    const sidecar = new SidecarProcess({
+      databaseUrl: proxy.through(url),
+      listen: "fd:3",
+      stdio: ["ignore", "pipe", "pipe", fd],
+    });
+    await listens(address);
+    expect(await failure(dialState(address).call("get", name))).toMatchObject({
+      codeName: "UNAVAILABLE",
+      reason: "DATABASE_UNAVAILABLE",
+      retryAfter: true,
+    });
+    proxy.resume();
+    expect(await sidecar.address()).toBe(address);
   },
 );
 

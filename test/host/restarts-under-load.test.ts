@@ -29,7 +29,10 @@ test.for([
       await serving.stop(signal);
       serving = start();
       await serving.address();
-      await worker.acknowledges(5);
+      await worker.acknowledges(5).catch((error) => {
+        console.info(serving.stderr);
+        throw error;
+      });
     }
     const told = await worker.stop();
     console.info(

@@ -43,8 +43,6 @@ export interface Outage {
   readonly end: () => Promise<void>;
   /** Whether health says NOT_SERVING meanwhile. Default: yes. */
   readonly isNoticed?: boolean;
-  /** Of what isn't noticed: whether health may say so for a moment all the same. Default: no. */
-  readonly mayBeNoticed?: boolean;
 }
 
 /** What an outage happens to. */
@@ -100,7 +98,7 @@ async function happen({ health }: Scene, round: Round, outage: Outage): Promise<
   expect(noticedMs).toBeLessThan(limitMs);
   expect(healthyMs).toBeLessThan(limitMs);
   expect(servedMs).toBeLessThan(limitMs);
-  if (!isNoticed && !outage.mayBeNoticed) {
+  if (!isNoticed) {
     expect(health.since(beganAt)).toEqual([]);
   }
   const times = { noticed: noticedMs, healthy: healthyMs, served: servedMs };

@@ -146,8 +146,6 @@ describe("when the server has no connection left for it", () => {
   test("beside one it has, the sidecar does with that one", { timeout }, async () => {
     await goThrough("one connection", scene, {
       isNoticed: false,
-      // Its one connection may be busy for a second on a slow machine: one round in ten.
-      mayBeNoticed: true,
       begin: async () => {
         await limitTo(1);
         await expect.poll(get).toBeDefined();
