@@ -2,6 +2,7 @@ import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:h
 import type { Server } from "@grpc/grpc-js";
 import { type Connections, trailersOnly } from "./connections.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
+import { endInTurn } from "./session-ends.ts";
 
 /** The longest that grpc-js can wait, in seconds: its timers have 31 bits of milliseconds. */
 const longestSeconds = Math.floor(0x7fff_ffff / 1000);
@@ -16,7 +17,7 @@ export function bindConnections(server: Server, connections: Connections): void 
 
 /**
  * The node:http2 server behind the connection injector that was made last, which grpc-js keeps to
- * itself, prepared: its connections are looked after, and no deadline is misunderstood.
+ * itself, prepared: its connections are looked after and end in order, and no deadline is misunderstood.
  */
 export function http2ServerOf(server: Server): Http2Server {
   const all: unknown = Reflect.get(server, "http2Servers");
@@ -25,6 +26,7 @@ export function http2ServerOf(server: Server): Http2Server {
     throw new Error("grpc-js keeps its http2 servers elsewhere");
   }
   const http2Server = last as Http2Server;
+  endInTurn(http2Server);
   connectionsOf.get(server)?.watch(http2Server);
   http2Server.prependListener("stream", (_stream: ServerHttp2Stream, headers) =>
     boundTimeout(headers),
