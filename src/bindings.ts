@@ -41,9 +41,16 @@ export class Bindings {
     for (const server of this.#servers) await server.open();
   }
 
-  /** Lets calls reach the state. @throws {StartError} when a plugin isn't registered. */
+  /**
+   * Lets calls reach the state. May be called again.
+   *
+   * @throws {StartError} when a plugin isn't registered.
+   * @throws what says that the database can't be asked.
+   */
   async bind(backend: StateBackend): Promise<void> {
-    for (const server of this.#servers) await server.bind(backend);
+    for (const server of this.#servers) {
+      if (server.pluginId === undefined) await server.bind(backend);
+    }
   }
 
   /** The database is away: calls fail until {@link bind}. */

@@ -53,17 +53,47 @@ export async function openDatabase(
   }
 }
 
-/** What to do about the schema before serving, and about a database that is away. */
-export interface Preparation {
+/** What to do about a database that is away at start. */
+export interface Waiting {
+  /** True: it is an error; else it is waited for. */
+  readonly failFast: boolean;
+  /** Called when it is away, and will be waited for. */
+  readonly onAway?: () => void;
+}
+
+/** What to do about the schema before serving. */
+export interface Preparation extends Waiting {
   readonly stateSchema: string;
   /** False: check only. */
   readonly migrate: boolean;
-  /** True: a database that is away is an error; else it is waited for. */
-  readonly failFast: boolean;
   /** False: the role needn't be one that can serve. */
   readonly forServing?: boolean;
-  /** Called when the database is away, and will be waited for. */
-  readonly onAway?: () => void;
+}
+
+/**
+ * Does what needs the database, again and again until it is there.
+ *
+ * @throws {StartError} when waiting won't help, or wasn't wanted.
+ */
+export async function onceThere<T>(
+  work: () => Promise<T>,
+  { failFast, onAway }: Waiting,
+  log: Log,
+  signal: AbortSignal,
+): Promise<T> {
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return await work();
+    } catch (cause) {
+      const error = databaseStartError(cause);
+      if (!error.retryable || failFast) {
+        throw error;
+      }
+      log.warn({ err: cause, attempt }, "waiting for the database");
+      onAway?.();
+      await sleep(retryMs(attempt), undefined, { signal });
+    }
+  }
 }
 
 /**
@@ -78,29 +108,21 @@ export async function prepareDatabase(
   log: Log,
   signal: AbortSignal,
 ): Promise<string[]> {
-  for (let attempt = 0; ; attempt++) {
-    try {
-      if (preparation.migrate) {
-        const ran = await migrate(migrationConnection, preparation.stateSchema);
-        if (migrationConnection !== connection) {
-          await grantServing(migrationConnection, connection, preparation.stateSchema);
-        }
-        await requireGrants(connection, preparation);
-        return ran;
+  const { stateSchema } = preparation;
+  const prepare = async () => {
+    let ran: string[] = [];
+    if (preparation.migrate) {
+      ran = await migrate(migrationConnection, stateSchema);
+      if (migrationConnection !== connection) {
+        await grantServing(migrationConnection, connection, stateSchema);
       }
-      await checkSchema(connection, preparation.stateSchema);
-      await requireGrants(connection, preparation);
-      return [];
-    } catch (cause) {
-      const error = databaseStartError(cause);
-      if (!error.retryable || preparation.failFast) {
-        throw error;
-      }
-      log.warn({ err: cause, attempt }, "waiting for the database");
-      preparation.onAway?.();
-      await sleep(retryMs(attempt), undefined, { signal });
+    } else {
+      await checkSchema(connection, stateSchema);
     }
-  }
+    await requireGrants(connection, preparation);
+    return ran;
+  };
+  return await onceThere(prepare, preparation, log, signal);
 }
 
 /** A role that lacks a right is refused at once rather than at the first call that needs it. */

@@ -2,6 +2,7 @@ import type { BindingAddress, Surroundings } from "./binding-server.ts";
 import { Bindings } from "./bindings.ts";
 import { Closers } from "./closers.ts";
 import type { BindingConfig, ServeConfig } from "./config/config.ts";
+import { onceThere } from "./database.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { openHealthListener } from "./health-listener.ts";
 import type { Log } from "./log.ts";
@@ -66,7 +67,8 @@ async function serveState(
 ): Promise<StateBackend> {
   const onAway = () => bindings.away();
   const backend = await StateBackend.open({ config, log, closers, watch, signal, onAway });
-  await bindings.bind(backend);
+  const { failFast } = config;
+  await onceThere(() => bindings.bind(backend), { failFast, onAway }, log, signal);
   const onChange = (serves: boolean) => {
     watch.database?.serves(serves);
     health.setServing(serves);

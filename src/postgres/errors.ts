@@ -60,6 +60,17 @@ const unavailableClasses: ReadonlySet<string> = new Set([
   "58", // system_error
 ]);
 
+/** What ends a session that has statements under way, whatever the language. */
+const sessionEnds: ReadonlySet<string> = new Set([
+  "25P03", // idle_in_transaction_session_timeout
+  "25P04", // transaction_timeout
+  "57P01", // admin_shutdown
+  "57P02", // crash_shutdown
+  "57P03", // cannot_connect_now
+  "57P04", // database_dropped
+  "57P05", // idle_session_timeout
+]);
+
 const readOnly = "25006";
 const tooManyConnections = "53300";
 const foreignKeyViolation = "23503";
@@ -72,7 +83,20 @@ export function isConflict(error: unknown): boolean {
 
 /** Whether the connection is gone or in an unknown state, rather than just the statement refused. */
 export function isConnectionLost(error: unknown): boolean {
-  return !(error instanceof pg.DatabaseError && error.severity === "ERROR");
+  return !(error instanceof pg.DatabaseError) || endsSession(error);
+}
+
+/** Severities are in the language of `lc_messages`, and pg drops the field that has them in English. */
+function endsSession({ severity = "FATAL", code = "" }: pg.DatabaseError): boolean {
+  switch (severity) {
+    case "ERROR":
+      return false;
+    case "FATAL":
+    case "PANIC":
+      return true;
+    default:
+      return sessionEnds.has(code) || code.startsWith("08");
+  }
 }
 
 /**
@@ -116,7 +140,7 @@ export function isOutcomeUnknown(error: unknown): boolean {
   if (error instanceof StateError) {
     return false;
   }
-  return !(error instanceof pg.DatabaseError && error.severity === "ERROR");
+  return isConnectionLost(error);
 }
 
 /** The connection broke with a read on its way: it can be sent again. */

@@ -136,6 +136,22 @@ test(
   },
 );
 
+test.for(["find_plugin", "add_counter"])(
+  "a database that goes away just when the sidecar starts, at %s, is waited for all the same",
+  patiently,
+  async (statement) => {
+    const { url } = await demoDatabase();
+    const proxy = await FaultProxy.before(url);
+    onTestFinished(() => proxy[Symbol.asyncDispose]());
+    proxy.cutBefore(statement);
+    const sidecar = new SidecarProcess({ databaseUrl: proxy.through(url) });
+
+    await sidecar.address();
+
+    expect(sidecar.stderr).toContain("waiting for the database");
+  },
+);
+
 test("the waits for a database grow and are never alike", everyRound, async () => {
   const { url } = await demoDatabase();
   const proxy = await FaultProxy.before(url);
