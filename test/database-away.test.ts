@@ -47,6 +47,26 @@ test("while the database refuses connections, health says so and calls are UNAVA
   expect((await server.client.call("get", name)).entry?.valueJson).toBe("1");
 });
 
+test("a database that is silent for a few seconds costs nobody a call: health says so, and calls wait", async () => {
+  // With time enough for statements.
+  const { database: config } = configFor(proxy.through(database.url), []);
+  await using patient = await testSidecar(database, ["patient"], { database: config });
+  const { client, address } = patient;
+  const deadlineMs = 15_000;
+  proxy.silence();
+  const read = client.call("get", name, { deadlineMs });
+  const write = client.call("set", { ...name, valueJson: '"late"' }, { deadlineMs });
+  await expect.poll(() => healthOf(address), { timeout: 5_000 }).toBe("NOT_SERVING");
+  const list = client.call("list", { scope: name.scope }, { deadlineMs });
+  // Comes after the call.
+  await healthOf(address);
+  proxy.resume();
+
+  const [, { created }] = await Promise.all([read, write, list]);
+  expect(created).toBe(true);
+  expect((await client.call("get", name)).entry?.valueJson).toBe('"late"');
+});
+
 test("cut connections cost nothing but the calls on them", async () => {
   proxy.cut();
   await expect

@@ -14,6 +14,10 @@ const failsIntervalMs = 400;
 const hedgeMs = 400;
 /** A database from which nothing at all was heard for this long is taken for away. */
 const answerMs = 1_200;
+/** How often it is looked whether something was heard. */
+const lookMs = 100;
+/** How long a question may be under way while something is heard. */
+const slowMs = 3_000;
 /**
  * How long to wait for one that is silent, connection and all: mostly less than two pauses, so that questions
  * that a network swallowed don't hold up the next ones; but always one of them longer, for a slow network.
@@ -33,8 +37,11 @@ type Finding =
   /** It can't be reached. Silent: and doesn't even say so. */
   | { readonly kind: "away"; readonly why: unknown; readonly isSilent: boolean };
 
-/** Nothing was heard of the database in time. */
+/** Nothing at all was heard of the database in time. */
 class Silence extends Error {}
+
+/** Something was heard, but no answer. */
+class Slowness extends Silence {}
 
 type CheckRow = { readonly writable: boolean; readonly migrated: boolean };
 
@@ -105,7 +112,6 @@ export class Monitor {
   async #check(): Promise<Finding> {
     const { pool } = this.#options;
     const startedAt = performance.now();
-    const { bytesRead } = pool;
     const isOver = new AbortController();
     const first = this.#askPool();
     let isFull = false;
@@ -116,20 +122,44 @@ export class Monitor {
     try {
       // Both may have been under way when their connections were cut: that isn't the end yet.
       const any = Promise.any([first, second]).catch(() => this.#askPool());
-      const finding = await Promise.race([any, silence(isOver.signal)]);
+      const finding = await Promise.race([any, this.#silence(isOver.signal)]);
       this.#doubts = 0;
       return finding;
     } catch (why) {
       const wasRefused = pool.refusedAt >= startedAt;
-      const isSlow = why instanceof Silence && !wasRefused && pool.bytesRead > bytesRead;
-      const isBusy = why instanceof Silence && isFull;
+      const isSilent = why instanceof Silence;
+      const answersOthers = pool.answeredAt >= startedAt;
+      const isThere = why instanceof Slowness ? !wasRefused : isSilent ? isFull : answersOthers;
       this.#doubts += 1;
-      if ((isSlow || isBusy || pool.answeredAt >= startedAt) && this.#doubts <= maxDoubts) {
+      if (isThere && this.#doubts <= maxDoubts) {
         return this.#last;
       }
-      return { kind: "away", why, isSilent: why instanceof Silence && !wasRefused };
+      return { kind: "away", why, isSilent: isSilent && !wasRefused };
     } finally {
       isOver.abort();
+    }
+  }
+
+  /** Rejects when nothing was heard for a time, or no answer for a longer one. */
+  async #silence(signal: AbortSignal): Promise<never> {
+    const { pool } = this.#options;
+    const startedAt = performance.now();
+    let heard = { bytes: pool.bytesRead, at: startedAt };
+    for (;;) {
+      await sleep(lookMs, undefined, { signal });
+      // A process that was held up finds its timers before its answers: these come now.
+      await nextTurn();
+      await nextTurn();
+      const now = performance.now();
+      if (pool.bytesRead !== heard.bytes) {
+        heard = { bytes: pool.bytesRead, at: now };
+      }
+      if (now - heard.at >= answerMs) {
+        throw new Silence(`nothing was heard in ${answerMs} ms`);
+      }
+      if (now - startedAt >= slowMs) {
+        throw new Slowness(`no answer in ${slowMs} ms`);
+      }
     }
   }
 
@@ -228,13 +258,4 @@ function findingOf(row: CheckRow | undefined): Finding {
     return { kind: "unfit", why: new Error("the database is read-only") };
   }
   return { kind: "serves" };
-}
-
-/** Rejects after a time without an answer. */
-async function silence(signal: AbortSignal): Promise<never> {
-  await sleep(answerMs, undefined, { signal });
-  // A process that was held up finds its timers before its answers: these come now.
-  await nextTurn();
-  await nextTurn();
-  throw new Silence(`no answer in ${answerMs} ms`);
 }

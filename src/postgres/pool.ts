@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { Log } from "../log.ts";
 import { pause } from "./backoff.ts";
@@ -44,6 +45,8 @@ const keepAliveMs = 15_000;
 const crowdedMs = 1_000;
 /** How often a call asks the pool again because the server had no connection for it: for 0.2 to 0.3 s. */
 const crowdedAttempts = 8;
+/** How long statements wait for a database that has fallen silent, from then on: most stalls are shorter. */
+const silenceMs = 2_000;
 /** How long a statement may hold up the end of the pool. */
 const closeMs = 1_000;
 
@@ -79,7 +82,8 @@ export class Pool {
   #age = 0;
   /** Connections that are open, without those that only open. */
   #opened = 0;
-  #isAway = false;
+  /** Of a database that has fallen silent: until when it is waited for, or is back. */
+  #silence: Silence | undefined;
   #crowdedUntil = 0;
   #answeredAt = 0;
   readonly #clients = new Set<pg.PoolClient>();
@@ -154,17 +158,19 @@ export class Pool {
 
   /**
    * Gives up every connection, and opens none until {@link resume}: statements under way are lost, others
-   * fail at once. For a database that is silent, whose connections would each be waited for.
+   * wait for a while from now on, and fail at once after it. For a database that is silent, whose
+   * connections would each be waited for.
    */
   giveUp(): void {
-    this.#isAway = true;
+    this.#silence ??= new Silence();
     this.#sockets.shut();
   }
 
   /** Opens connections again. */
   resume(): void {
-    this.#isAway = false;
     this.#sockets.open();
+    this.#silence?.end();
+    this.#silence = undefined;
   }
 
   /** Lets no statement use the connections there are: new ones may lead to another server. */
@@ -267,13 +273,18 @@ export class Pool {
 
   async #checkOut(): Promise<pg.PoolClient> {
     for (let attempt = 1; ; attempt++) {
-      if (this.#isAway) {
+      await this.#silence?.over;
+      if (this.#silence !== undefined) {
         throw unavailable(new Error("the database is away"));
       }
       this.#bound();
       try {
         return await this.#pool.connect();
       } catch (error) {
+        if (this.#silence !== undefined) {
+          // It was given up while it opened: nothing is wrong with this statement.
+          continue;
+        }
         if (isRefusal(error)) {
           this.#refusedAt = performance.now();
         }
@@ -319,6 +330,20 @@ export class Pool {
   #connectionFailed(error: unknown): void {
     this.#options.log.debug({ err: error }, "database connection failed");
     this.#options.onConnectionFailure(error);
+  }
+}
+
+/** A time in which nothing is heard of the database. */
+class Silence {
+  /** Settles when it has ended, or has lasted too long to be waited for. */
+  readonly over: Promise<void>;
+  end: () => void = () => undefined;
+
+  constructor() {
+    const ended = new Promise<void>((resolve) => {
+      this.end = resolve;
+    });
+    this.over = Promise.race([ended, sleep(silenceMs, undefined, { ref: false })]);
   }
 }
 

@@ -86,6 +86,8 @@ export class PostgresServer implements AsyncDisposable {
       max_connections: "20",
       hot_standby: "on",
       log_min_messages: "log",
+      // What is killed here is PostgreSQL, not the machine: what it has written is there.
+      fsync: "off",
       ...this.#settings,
       ...settings,
     };
