@@ -37,9 +37,10 @@ const quiet = { info() {}, warn() {}, error() {} };
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   const dataDir = join(tmpdir(), `ps-test-${randomBytes(6).toString("hex")}`);
   const binDir = process.env["PLUGIN_STATE_TEST_PG_BIN_DIR"];
-  // No test ends the machine, which is all that fsync is for: one that kills PostgreSQL finds what it has
-  // written. Without it a disk that stalls for seconds isn't taken for a database that is away.
-  const settings = { max_connections: "200", fsync: "off" };
+  // With PLUGIN_STATE_TEST_FSYNC=off a disk that stalls for seconds isn't taken for a database that is away.
+  // Nothing is lost by it that isn't lost with the machine.
+  const fsync = process.env["PLUGIN_STATE_TEST_FSYNC"] ?? "on";
+  const settings = { max_connections: "200", fsync };
   const postgres = await startEmbedded({
     dataDir,
     log: quiet,
