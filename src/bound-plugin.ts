@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from "node:timers/promises";
+import { Patience } from "./patience.ts";
 import type { Plugin } from "./postgres/plugins.ts";
 import type { Binding } from "./service/binding.ts";
 import { DatabaseUnavailable, ShuttingDown } from "./state/errors.ts";
@@ -26,18 +26,15 @@ export class BoundPlugin implements Binding {
   #permissions: Permissions;
   #found: Found | undefined;
   #isDraining = false;
-  #told: () => void = () => undefined;
+  /** With the database's first answer. */
+  readonly #start = new Patience(maxWaitMs);
   #waiting: Promise<void> | undefined;
 
   constructor(version: string, bounds: StateBounds, permissions: Permissions = allPermissions) {
     this.version = version;
     this.#bounds = bounds;
     this.#permissions = permissions;
-    const told = new Promise<void>((resolve) => {
-      this.#told = resolve;
-    });
-    const enough = sleep(maxWaitMs, undefined, { ref: false });
-    this.#waiting = Promise.race([told, enough]).then(() => {
+    this.#waiting = this.#start.over.then(() => {
       this.#waiting = undefined;
     });
   }
@@ -65,7 +62,7 @@ export class BoundPlugin implements Binding {
 
   /** The database is away: calls fail until {@link bind}. */
   away(): void {
-    this.#told();
+    this.#start.end();
   }
 
   /** From now on calls reach the store. */
@@ -73,7 +70,7 @@ export class BoundPlugin implements Binding {
     const unrestricted = makeStore(this.#bounds);
     const store = restrict(unrestricted, this.#permissions);
     this.#found = { plugin, makeStore, unrestricted, store };
-    this.#told();
+    this.#start.end();
   }
 
   /** From now on calls may do this, within these bounds. Those under way go on as they began. */

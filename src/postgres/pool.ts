@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { Log } from "../log.ts";
+import { Patience } from "../patience.ts";
 import { pause } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import {
@@ -82,8 +82,8 @@ export class Pool {
   #age = 0;
   /** Connections that are open, without those that only open. */
   #opened = 0;
-  /** Of a database that has fallen silent: until when it is waited for, or is back. */
-  #silence: Silence | undefined;
+  /** With a database that has fallen silent. */
+  #silence: Patience | undefined;
   #crowdedUntil = 0;
   #answeredAt = 0;
   readonly #clients = new Set<pg.PoolClient>();
@@ -162,7 +162,7 @@ export class Pool {
    * connections would each be waited for.
    */
   giveUp(): void {
-    this.#silence ??= new Silence();
+    this.#silence ??= new Patience(silenceMs);
     this.#sockets.shut();
   }
 
@@ -330,20 +330,6 @@ export class Pool {
   #connectionFailed(error: unknown): void {
     this.#options.log.debug({ err: error }, "database connection failed");
     this.#options.onConnectionFailure(error);
-  }
-}
-
-/** A time in which nothing is heard of the database. */
-class Silence {
-  /** Settles when it has ended, or has lasted too long to be waited for. */
-  readonly over: Promise<void>;
-  end: () => void = () => undefined;
-
-  constructor() {
-    const ended = new Promise<void>((resolve) => {
-      this.end = resolve;
-    });
-    this.over = Promise.race([ended, sleep(silenceMs, undefined, { ref: false })]);
   }
 }
 

@@ -10,6 +10,19 @@ import { demoDatabase, dialState, everyRound, name, patiently, scratch } from ".
 import { holdSocket } from "./held-socket.ts";
 import { SidecarProcess } from "./sidecar-process.ts";
 
+/** A sidecar on a held socket that starts while the network to its database does what `fail` makes it do. */
+async function startBehind(fail: (proxy: FaultProxy) => void | Promise<void>) {
+  const { url } = await demoDatabase();
+  const proxy = await FaultProxy.before(url);
+  onTestFinished(() => proxy[Symbol.asyncDispose]());
+  const databaseUrl = proxy.through(url);
+  await fail(proxy);
+  const { fd, address } = holdSocket();
+  const stdio = ["ignore", "pipe", "pipe", fd] as const;
+  const sidecar = new SidecarProcess({ databaseUrl, listen: "fd:3", stdio: [...stdio] });
+  return { proxy, sidecar, address };
+}
+
 /** Waits until a sidecar accepts connections, which it does before the database has answered. */
 async function listens(address: string): Promise<void> {
   const health = () => healthOf(address).catch(() => "not listening");
@@ -59,17 +72,7 @@ test(
   "a database that is away at start is waited for: not ready, NOT_SERVING, UNAVAILABLE; then ready by itself",
   everyRound,
   async () => {
-    const { url } = await demoDatabase();
-    const proxy = await FaultProxy.before(url);
-    onTestFinished(() => proxy[Symbol.asyncDispose]());
-    const through = proxy.through(url);
-    await proxy.close();
-    const { fd, address } = holdSocket();
-    const sidecar = new SidecarProcess({
-      databaseUrl: through,
-      listen: "fd:3",
-      stdio: ["ignore", "pipe", "pipe", fd],
-    });
+    const { proxy, sidecar, address } = await startBehind((proxy) => proxy.close());
 
     await sidecar.logged("waiting for the database");
     expect(await healthOf(address)).toBe("NOT_SERVING");
@@ -92,16 +95,7 @@ test(
   "a call that comes while the sidecar starts waits for the database's first answer, rather than fail",
   everyRound,
   async () => {
-    const { url } = await demoDatabase();
-    const proxy = await FaultProxy.before(url);
-    onTestFinished(() => proxy[Symbol.asyncDispose]());
-    proxy.slowDown(30);
-    const { fd, address } = holdSocket();
-    const sidecar = new SidecarProcess({
-      databaseUrl: proxy.through(url),
-      listen: "fd:3",
-      stdio: ["ignore", "pipe", "pipe", fd],
-    });
+    const { sidecar, address } = await startBehind((proxy) => proxy.slowDown(30));
     await listens(address);
     expect(sidecar.stdout).toBe("");
 
@@ -115,16 +109,7 @@ test(
   "a database that doesn't say a word at start is waited for by calls for 5 s, and by the sidecar for longer",
   patiently,
   async () => {
-    const { url } = await demoDatabase();
-    const proxy = await FaultProxy.before(url);
-    onTestFinished(() => proxy[Symbol.asyncDispose]());
-    proxy.silence();
-    const { fd, address } = holdSocket();
-    const sidecar = new SidecarProcess({
-      databaseUrl: proxy.through(url),
-      listen: "fd:3",
-      stdio: ["ignore", "pipe", "pipe", fd],
-    });
+    const { proxy, sidecar, address } = await startBehind((proxy) => proxy.silence());
     await listens(address);
     expect(await failure(dialState(address).call("get", name))).toMatchObject({
       codeName: "UNAVAILABLE",
@@ -140,11 +125,7 @@ test.for(["find_plugin", "add_counter"])(
   "a database that goes away just when the sidecar starts, at %s, is waited for all the same",
   patiently,
   async (statement) => {
-    const { url } = await demoDatabase();
-    const proxy = await FaultProxy.before(url);
-    onTestFinished(() => proxy[Symbol.asyncDispose]());
-    proxy.cutBefore(statement);
-    const sidecar = new SidecarProcess({ databaseUrl: proxy.through(url) });
+    const { sidecar } = await startBehind((proxy) => proxy.cutBefore(statement));
 
     await sidecar.address();
 
