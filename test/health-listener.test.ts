@@ -8,12 +8,12 @@ import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { Health } from "../src/gen/health/v1/health_pb.ts";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
-import { withClient } from "../src/postgres/connection.ts";
 import { livenessService } from "../src/rpc/health.ts";
 import { dial, read, serverStream } from "./rpc/peers.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { healthOf } from "./support/health.ts";
+import { holdWrites } from "./support/hold-writes.ts";
 import { testSidecar } from "./support/sidecar.ts";
 
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
@@ -114,20 +114,16 @@ test("a draining sidecar is seen to live until its last call has ended", async (
   await client.call("set", { ...name, valueJson: "0" });
   const exit = once(child, "exit");
 
-  await withClient(database.connection, async (blocker) => {
-    // Holds the plugin's counter, so that the write stays in flight.
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const inFlight = client.call("set", { ...name, valueJson: "1" });
-    await expect.poll(() => waitingWrites()).toBe(1);
-    child.kill("SIGTERM");
+  const held = await holdWrites(database);
+  const inFlight = client.call("set", { ...name, valueJson: "1" });
+  await held.areWaiting(1);
+  child.kill("SIGTERM");
 
-    await expect.poll(() => healthOf(address)).toBe("NOT_SERVING");
-    expect(await healthOf(address, livenessService)).toBe("SERVING");
+  await expect.poll(() => healthOf(address)).toBe("NOT_SERVING");
+  expect(await healthOf(address, livenessService)).toBe("SERVING");
 
-    await blocker.query("rollback");
-    await inFlight;
-  });
+  await held.release();
+  await inFlight;
   expect(await exit).toEqual([0, null]);
   await expect(healthOf(address)).rejects.toThrow("UNAVAILABLE");
 });
@@ -150,11 +146,3 @@ test("an address that is taken ends the start with exit code 73, naming the flag
   });
   expect(await exit).toEqual([73, null]);
 });
-
-async function waitingWrites(): Promise<number> {
-  const [row] = await database.query<{ n: number }>(
-    `select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%write_entries%'`,
-  );
-  return row!.n;
-}

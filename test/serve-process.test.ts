@@ -3,10 +3,10 @@ import { once } from "node:events";
 import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
-import { withClient } from "../src/postgres/connection.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { healthOf } from "./support/health.ts";
+import { holdWrites } from "./support/hold-writes.ts";
 
 let database: TestDatabase;
 const children: ChildProcess[] = [];
@@ -67,25 +67,21 @@ test("SIGTERM lets a call in flight finish and exits 0", async () => {
   await client.call("set", { ...name, valueJson: "0" });
 
   const exit = once(child, "exit");
-  await withClient(database.connection, async (blocker) => {
-    // Holds the plugin's counter, so that the write stays in flight.
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const inFlight = client.call("set", { ...name, valueJson: "1" });
-    await expect.poll(() => waitingWrites()).toBe(1);
-    child.kill("SIGTERM");
-    using newcomer = new TestClient(ready.bindings[0]!.address);
-    await expect
-      .poll(() =>
-        newcomer.call("get", name, { deadlineMs: 500 }).then(
-          () => "ok",
-          () => "refused",
-        ),
-      )
-      .toBe("refused");
-    await blocker.query("rollback");
-    expect(await inFlight).toMatchObject({ created: false, revision: 2n });
-  });
+  const held = await holdWrites(database);
+  const inFlight = client.call("set", { ...name, valueJson: "1" });
+  await held.areWaiting(1);
+  child.kill("SIGTERM");
+  using newcomer = new TestClient(ready.bindings[0]!.address);
+  await expect
+    .poll(() =>
+      newcomer.call("get", name, { deadlineMs: 500 }).then(
+        () => "ok",
+        () => "refused",
+      ),
+    )
+    .toBe("refused");
+  await held.release();
+  expect(await inFlight).toMatchObject({ created: false, revision: 2n });
   expect(await exit).toEqual([0, null]);
 });
 
@@ -99,17 +95,12 @@ test("a drain that takes too long is cut short by its timeout", async () => {
   using client = new TestClient(ready.bindings[0]!.address);
   await client.call("set", { ...name, valueJson: "0" });
   const exit = once(child, "exit");
-  await withClient(database.connection, async (blocker) => {
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const inFlight = client
-      .call("set", { ...name, valueJson: "1" })
-      .catch((error) => error.codeName);
-    await expect.poll(() => waitingWrites()).toBe(1);
-    child.kill("SIGTERM");
-    expect(await inFlight).toBe("UNAVAILABLE");
-    expect(await exit).toEqual([0, null]);
-  });
+  const held = await holdWrites(database);
+  const inFlight = client.call("set", { ...name, valueJson: "1" }).catch((error) => error.codeName);
+  await held.areWaiting(1);
+  child.kill("SIGTERM");
+  expect(await inFlight).toBe("UNAVAILABLE");
+  expect(await exit).toEqual([0, null]);
 });
 
 test("what was acknowledged before a kill -9 is there for the next sidecar", async () => {
@@ -136,11 +127,3 @@ test("what was acknowledged before a kill -9 is there for the next sidecar", asy
     expect(entry?.valueJson).toBe(`${last}`);
   }
 });
-
-async function waitingWrites(): Promise<number> {
-  const [row] = await database.query<{ n: number }>(
-    `select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%write_entries%'`,
-  );
-  return row!.n;
-}

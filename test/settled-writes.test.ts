@@ -44,7 +44,7 @@ const increment = () => client.call("update", { ...name, change });
 
 /** What was written, and asked about, since the test began. */
 const statements = () =>
-  proxy.takeStatements().filter((text) => text === "write_entries" || text === "settle_batch");
+  proxy.takeStatements().filter((text) => /^(write_entries|set_entries|settle_batch)$/.test(text));
 
 /** What is in the table, and what the plugin's revision is above the one before. */
 async function stored() {
@@ -57,9 +57,14 @@ async function stored() {
   return { value: row?.value, revisions: Number(BigInt(row?.revision ?? 0) - before) };
 }
 
-/** Every write, with what it answers, as its revision in relation to the one before. */
-const writes: Record<string, readonly [() => Promise<unknown>, () => object]> = {
+/** Every write, with what it answers, and the statement that does it if it isn't write_entries. */
+const writes: Record<string, readonly [() => Promise<unknown>, () => object, string?]> = {
   "an increment": [increment, () => ({ valueJson: "11", created: false, changed: true })],
+  "a plain set": [
+    () => client.call("set", { ...name, valueJson: "11" }),
+    () => ({ created: false }),
+    "set_entries",
+  ],
   "a set": [
     () => client.call("set", { ...name, valueJson: '"new"', returnPrevious: true }),
     () => ({ created: false, previous: { valueJson: "10", revision: before } }),
@@ -75,25 +80,30 @@ const writes: Record<string, readonly [() => Promise<unknown>, () => object]> = 
   ],
 };
 
-describe.each(Object.entries(writes))("%s without a request_id", (_, [write, answer]) => {
-  test("that was committed as the connection broke is answered truly, and not done again", async () => {
-    proxy.cutAfter("write_entries");
-    const reply = await write();
-    expect(reply).toMatchObject({ ...answer(), revision: before + 1n });
-    expect(statements().slice(0, 2)).toEqual(["write_entries", "settle_batch"]);
-    const { revision } = await client.call("get", name);
-    expect(revision).toBe(before + 1n);
-  });
+describe.each(Object.entries(writes))(
+  "%s without a request_id",
+  (_, [write, answer, statement]) => {
+    const applies = statement ?? "write_entries";
 
-  test("that never came to the database as the connection broke is sent again, and done once", async () => {
-    proxy.cutBefore("write_entries");
-    const reply = await write();
-    expect(reply).toMatchObject({ ...answer(), revision: before + 1n });
-    expect(statements()).toEqual(["write_entries", "settle_batch", "write_entries"]);
-    const { revision } = await client.call("get", name);
-    expect(revision).toBe(before + 1n);
-  });
-});
+    test("that was committed as the connection broke is answered truly, and not done again", async () => {
+      proxy.cutAfter(applies);
+      const reply = await write();
+      expect(reply).toMatchObject({ ...answer(), revision: before + 1n });
+      expect(statements().slice(0, 2)).toEqual([applies, "settle_batch"]);
+      const { revision } = await client.call("get", name);
+      expect(revision).toBe(before + 1n);
+    });
+
+    test("that never came to the database as the connection broke is sent again, and done once", async () => {
+      proxy.cutBefore(applies);
+      const reply = await write();
+      expect(reply).toMatchObject({ ...answer(), revision: before + 1n });
+      expect(statements()).toEqual([applies, "settle_batch", applies]);
+      const { revision } = await client.call("get", name);
+      expect(revision).toBe(before + 1n);
+    });
+  },
+);
 
 test("the question itself may be lost, and is asked again", async () => {
   proxy.cutAfter("write_entries", () => {

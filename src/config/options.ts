@@ -461,5 +461,6 @@ function isSchemaName(given: string): boolean {
 }
 
 function isPostgresUrl(given: string): boolean {
-  return /^postgres(ql)?:\/\/./.test(given) && URL.canParse(given);
+  // As libpq, pg takes a URL with a user and no host, which a parameter may give: a directory of sockets.
+  return /^postgres(ql)?:\/\/./.test(given) && URL.canParse(given.replace("@/", "@localhost/"));
 }

@@ -40,6 +40,7 @@ const functions: readonly string[] = [
   "read_large_entries",
   "remember_request",
   "remove_expired",
+  "set_entries",
   "settle_batch",
   "sweep",
   "sweep_answers",

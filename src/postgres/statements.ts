@@ -22,6 +22,14 @@ export const writeEntries: Statement = {
              $22, $23, $24)`,
 };
 
+/** A batch of nothing but Sets that can't fail. See migrations/0009. */
+export const setEntries: Statement = {
+  name: "set_entries",
+  text: `
+    select ${answerColumns}
+      from plugin_sidecar.set_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+};
+
 /** What became of a batch whose answer was lost. See migrations/0003. */
 export const settleBatch: Statement = {
   name: "settle_batch",

@@ -2,6 +2,7 @@ import type { EntryName } from "../state/entry.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type { CheckEntry, Operation, Write } from "../state/requests.ts";
 import { nameColumns } from "./name-columns.ts";
+import { type Statement, setEntries, writeEntries } from "./statements.ts";
 
 /** Values of answers after which a batch ends; what is left of it goes into the next. */
 const maxResultBytes = 8 * 1024 * 1024;
@@ -11,10 +12,48 @@ const usPerMs = 1000;
 /** One check or operation: an element of most of a batch's arrays. */
 export type Part = CheckEntry | Operation;
 
-/** The parameters of write_entries for these writes, from the fourth on. */
-export function batchParameters(writes: readonly Write[], bounds: StateBounds): unknown[] {
+/** The statement that applies some writes, and its parameters but for the batch's name, which come first. */
+export interface Batch {
+  readonly statement: Statement;
+  readonly parameters: readonly unknown[];
+}
+
+/** How these writes are applied. */
+export function batchOf(writes: readonly Write[], bounds: StateBounds): Batch {
   const parts = writes.flatMap(partsOf);
-  const { names, entries, wanted } = nameEntries(parts);
+  const names = nameEntries(parts);
+  const hasQuota = bounds.quotaEntries !== undefined || bounds.quotaBytes !== undefined;
+  const isPlain = !hasQuota && names.names.length === parts.length && writes.every(isPlainSet);
+  return isPlain
+    ? { statement: setEntries, parameters: setParameters(parts, names) }
+    : { statement: writeEntries, parameters: writeParameters(writes, parts, names, bounds) };
+}
+
+/** Nothing is to be judged: it can't fail, and answers nothing but that it's done. */
+function isPlainSet({ checks, operations, requestId }: Write): boolean {
+  return (
+    checks.length === 0 &&
+    requestId === undefined &&
+    operations.every(
+      (part) =>
+        part.kind === "set" &&
+        part.condition === undefined &&
+        !part.returnPrevious &&
+        !part.expiry.keep,
+    )
+  );
+}
+
+function setParameters(parts: readonly Part[], { names }: Names): unknown[] {
+  return [...nameColumns(names), valuesOf(parts), unlessAll(null, parts.map(ttlOf))];
+}
+
+function writeParameters(
+  writes: readonly Write[],
+  parts: readonly Part[],
+  { names, entries, wanted }: Names,
+  bounds: StateBounds,
+): unknown[] {
   const { runEnd, runAtomic } = runsOf(writes);
   return [
     runEnd,
@@ -23,13 +62,9 @@ export function batchParameters(writes: readonly Write[], bounds: StateBounds): 
     unlessAll(false, wanted),
     entries,
     parts.map((part) => part.kind),
-    // Each is JSON text by itself: joined, nothing needs escaping, and PostgreSQL parses it once.
-    `[${parts.map(jsonOf).join(",")}]`,
+    valuesOf(parts),
     unlessAll(null, parts.map(conditionCode)),
-    unlessAll(
-      null,
-      parts.map((part) => ("expiry" in part ? (part.expiry.ttlUs ?? null) : null)),
-    ),
+    unlessAll(null, parts.map(ttlOf)),
     unlessAll(
       false,
       parts.map((part) => "expiry" in part && part.expiry.keep),
@@ -49,8 +84,16 @@ export function partsOf(write: Write): readonly Part[] {
   return write.checks.length === 0 ? write.operations : [...write.checks, ...write.operations];
 }
 
-/** The distinct entries of the parts, and for each part the place of its entry, from 1. */
-function nameEntries(parts: readonly Part[]) {
+/** The distinct entries of some parts. */
+interface Names {
+  readonly names: readonly EntryName[];
+  /** Of which of them the value is needed. */
+  readonly wanted: readonly boolean[];
+  /** For each part the place of its entry, from 1. */
+  readonly entries: readonly number[];
+}
+
+function nameEntries(parts: readonly Part[]): Names {
   const places = new Map<string, number>();
   const names: EntryName[] = [];
   const wanted: boolean[] = [];
@@ -110,6 +153,15 @@ function requestIds(writes: readonly Write[]): [(string | null)[], (string | nul
     });
   }
   return [ids, fingerprints];
+}
+
+/** Each is JSON text by itself: joined, nothing needs escaping, and PostgreSQL parses it once. */
+function valuesOf(parts: readonly Part[]): string {
+  return `[${parts.map(jsonOf).join(",")}]`;
+}
+
+function ttlOf(part: Part): bigint | null {
+  return "expiry" in part ? (part.expiry.ttlUs ?? null) : null;
 }
 
 /** The values, or an empty array when all of them are the same as what an empty one stands for. */

@@ -7,9 +7,9 @@ import { pause } from "./backoff.ts";
 import { isConflict, isOutcomeUnknown, isTimeout, writeError } from "./errors.ts";
 import { Lane, type LaneLimits, type LaneWork, type Remedy } from "./lane.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
-import { settleBatch, writeEntries } from "./statements.ts";
+import { settleBatch } from "./statements.ts";
 import { type AnswerRow, batchOutcomes } from "./write-answers.ts";
-import { batchParameters, partCount, sizeOf } from "./write-batch.ts";
+import { batchOf, partCount, sizeOf } from "./write-batch.ts";
 
 /** What a writer needs beside its database. */
 export interface WriterOptions {
@@ -76,9 +76,9 @@ export class Writer {
     { id, batch }: Series,
     makeRoom: () => void,
   ): Promise<AnswerRow[]> {
-    const parameters = batchParameters(writes, this.#options.bounds);
+    const { statement, parameters } = batchOf(writes, this.#options.bounds);
     try {
-      return await this.#database.rows<AnswerRow>(writeEntries, [id, batch, ...parameters]);
+      return await this.#database.rows<AnswerRow>(statement, [id, batch, ...parameters]);
     } catch (error) {
       if (isOutcomeUnknown(error)) {
         // Those that wait weren't sent yet: they needn't share the doubt, nor wait for its end.

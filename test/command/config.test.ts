@@ -213,6 +213,12 @@ describe("which database", () => {
     });
   });
 
+  test("a URL with a user, and a directory of sockets for a host", () => {
+    const local = "postgresql://worker@/app?host=/run/postgresql";
+
+    expect(config({ plugin, databaseUrl: [local] }).database).toEqual({ kind: "url", url: local });
+  });
+
   test("a file that can't be read names itself and exits with 78", () => {
     const failure = refusal({ plugin, databaseUrlFile: ["/nowhere/url"] });
 

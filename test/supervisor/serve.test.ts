@@ -4,10 +4,10 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
-import { withClient } from "../../src/postgres/connection.ts";
 import type { HealthStatus } from "../../src/supervisor/supervisor.ts";
 import { type CallError, TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
+import { holdWrites } from "../support/hold-writes.ts";
 import { FaultProxy } from "../support/proxy.ts";
 import { failedStart, real, supervise, untilGone } from "./supervise.ts";
 
@@ -88,18 +88,15 @@ test("stop lets a call in flight finish", async () => {
   using client = new TestClient(sidecar.bindings[0]!.address);
   await client.call("set", { ...name, valueJson: "0" });
 
-  await withClient(database.connection, async (blocker) => {
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const inFlight = client.call("set", { ...name, valueJson: "1" });
-    await expect.poll(() => waitingWrites(), patient).toBe(1);
-    const stopping = sidecar.stop();
-    await expect.poll(() => isRefused(sidecar.bindings[0]!.address), patient).toBe(true);
-    await blocker.query("rollback");
+  const held = await holdWrites(database);
+  const inFlight = client.call("set", { ...name, valueJson: "1" });
+  await held.areWaiting(1);
+  const stopping = sidecar.stop();
+  await expect.poll(() => isRefused(sidecar.bindings[0]!.address), patient).toBe(true);
+  await held.release();
 
-    expect(await inFlight).toMatchObject({ created: false, revision: 2n });
-    await stopping;
-  });
+  expect(await inFlight).toMatchObject({ created: false, revision: 2n });
+  await stopping;
   expect(await sidecar.onExit).toEqual({ reason: "stopped", exit: { code: 0, signal: null } });
 });
 
@@ -123,14 +120,6 @@ test("a host that is killed leaves no sidecar behind", async () => {
 
   await untilGone(Number(pid));
 });
-
-async function waitingWrites(): Promise<number> {
-  const [row] = await database.query<{ n: number }>(
-    `select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%write_entries%'`,
-  );
-  return row!.n;
-}
 
 /** A process that starts says that it has no database yet; without one there is no answer at all. */
 async function whoAnswers(address: string): Promise<string> {

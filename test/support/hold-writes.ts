@@ -5,6 +5,9 @@ import type { TestDatabase } from "./database.ts";
 /** Sent statements that wait for a lock, at most: a sidecar has no more connections than that. */
 const mostWaiting = 3;
 
+/** A write that the sidecar sends at once is seen to wait before this. */
+const sentMs = 1_000;
+
 /**
  * Holds what every write must lock first, as a writer does that is slow to commit. The first writes that
  * come meanwhile are sent and wait in the database; those after them wait in the sidecar.
@@ -22,15 +25,15 @@ export async function holdWrites(database: TestDatabase) {
     );
     return rows.length;
   };
-  const areWaiting = (count: number) => expect.poll(waiting).toBe(count);
+  const areWaiting = (count: number, options = {}) => expect.poll(waiting, options).toBe(count);
   return {
-    areWaiting,
+    areWaiting: (count: number) => areWaiting(count),
     /** Makes writes until one waits in the sidecar, which shall gather the next ones with it. */
     fill: async <Reply>(write: () => Promise<Reply>): Promise<Promise<Reply>[]> => {
       const replies: Promise<Reply>[] = [];
       for (let count = 1; count <= mostWaiting; count++) {
         replies.push(write());
-        const isSent = await areWaiting(count).then(
+        const isSent = await areWaiting(count, { timeout: sentMs }).then(
           () => true,
           () => false,
         );

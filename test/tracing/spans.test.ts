@@ -23,9 +23,9 @@ import {
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { GetRequestSchema } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
-import { withClient } from "../../src/postgres/connection.ts";
 import { failure } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
+import { holdWrites } from "../support/hold-writes.ts";
 import { anyPort, scrape } from "../support/metrics.ts";
 import { FaultProxy } from "../support/proxy.ts";
 import { type TestSidecar, testSidecar } from "../support/sidecar.ts";
@@ -142,25 +142,22 @@ test("every statement of a DeleteRange is below its call", async () => {
 });
 
 test("a batch's statement is a trace of its own, linked to its calls and to no others", async () => {
-  await withClient(database.connection, async (blocker) => {
-    await blocker.query("begin");
-    await blocker.query("select from plugin_sidecar.plugin_revisions for update");
-    const first = served.client.call("set", { scope, key: "first", valueJson: "0" });
-    await expect.poll(() => waitingWrites(), soon).toBe(1);
-    const others = Array.from({ length: 5 }, (_, at) =>
-      served.client.call("set", { scope, key: `k${at}`, valueJson: "1" }),
-    );
-    const waiting = async () =>
-      (await scrape(served.sidecar.metrics)).value("plugin_state_lane_waiting_calls", {
-        lane: "writes",
-      });
-    await expect.poll(waiting, soon).toBe(5);
-    await blocker.query("rollback");
-    await Promise.all([first, ...others]);
-  });
+  const held = await holdWrites(database);
+  const first = served.client.call("set", { scope, key: "first", valueJson: "0" });
+  await held.areWaiting(1);
+  const others = Array.from({ length: 5 }, (_, at) =>
+    served.client.call("set", { scope, key: `k${at}`, valueJson: "1" }),
+  );
+  const waiting = async () =>
+    (await scrape(served.sidecar.metrics)).value("plugin_state_lane_waiting_calls", {
+      lane: "writes",
+    });
+  await expect.poll(waiting, soon).toBe(5);
+  await held.release();
+  await Promise.all([first, ...others]);
 
   const calls = named(`${service}/Set`).map((span) => idOf(span)?.spanId);
-  const [alone, batch] = named("write_entries");
+  const [alone, batch] = named("set_entries");
   expect(calls).toHaveLength(6);
   expect(alone?.links).toEqual([]);
   expect(calls).toContain(alone?.parentSpanContext?.spanId);
@@ -228,12 +225,3 @@ test("no attribute, event or name of any span holds a value, key, scope id or na
   expect(told.length).toBeGreaterThan(5);
   expect(JSON.stringify(told)).not.toContain(secret);
 });
-
-/** Writes that wait for the plugin's counter. */
-async function waitingWrites(): Promise<number> {
-  const [row] = await database.query<{ n: number }>(
-    `select count(*)::int as n from pg_stat_activity
-      where datname = current_database() and wait_event_type = 'Lock' and query like '%write_entries%'`,
-  );
-  return row!.n;
-}
