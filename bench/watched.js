@@ -74,7 +74,7 @@ async function oneBatch(watch) {
   for (const { at } of entered) observer?.left(0, at);
   observer?.sent(callsInBatch);
   const statement = async () => {
-    const sent = watch.statements?.waits("read_entries");
+    const sent = watch.statements?.waits("read_place");
     sent?.sent();
     sent?.ended();
   };

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure, type TestClient } from "./support/client.ts";
@@ -58,6 +59,37 @@ test("an entry is answered as Get answers it, whatever its scope and namespace",
   expect(results.map(({ entry }) => entry)).toEqual(gets.map(({ entry }) => entry));
   expect(results[0]!.entry!.expireTime).toBeDefined();
   expect(results[3]!.entry).toBeUndefined();
+});
+
+test.each([
+  ["of the instance", { kind: ScopeKind.INSTANCE, id: "" }],
+  ["with an id", { kind: ScopeKind.GOAL, id: "g" }],
+])("names of one place, %s, are answered as beside a name of another", async (_, place) => {
+  const namespace = scope.id;
+  const of = (key: string) => ({ scope: place, namespace, key });
+  const keys = ["small", "large", "brief", "long", "missing"];
+  await client.call("set", { ...of("small"), valueJson: "[1.0]" });
+  await client.call("set", { ...of("large"), valueJson: `"${"x".repeat(100_000)}"` });
+  await client.call("set", { ...of("brief"), valueJson: "1", ttl: { nanos: 1_000_000 } });
+  await client.call("set", { ...of("long"), valueJson: "1", ttl: { seconds: 3600n } });
+  await sleep(10);
+  const names = keys.map(of);
+  const elsewhere = { ...of("small"), namespace: "elsewhere" };
+
+  const alone = await client.call("batchGet", { names });
+  const beside = await client.call("batchGet", { names: [...names, elsewhere] });
+
+  expect(alone.results).toEqual(beside.results.slice(0, keys.length));
+  expect(alone.results.map(({ entry }) => entry?.key)).toEqual([
+    "small",
+    "large",
+    undefined,
+    "long",
+    undefined,
+  ]);
+  for (const [index, name] of names.entries()) {
+    expect((await client.call("get", name)).entry).toEqual(alone.results[index]!.entry);
+  }
 });
 
 test("a name given twice is answered twice", async () => {

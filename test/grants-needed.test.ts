@@ -21,6 +21,7 @@ async function callEverything(client: TestClient): Promise<void> {
   const name = { scope, key: "k" };
   await client.call("set", { ...large, requestId, returnPrevious: true });
   await client.call("get", large);
+  await client.call("batchGet", { names: [large, { ...large, namespace: "elsewhere" }] });
   await client.call("list", { scope });
   await client.call("set", { ...name, valueJson: "{}", ttl: { seconds: 60n } });
   const change = { case: "mergePatch" as const, value: '{"a":1}' };

@@ -38,6 +38,7 @@ const functions: readonly string[] = [
   "microseconds",
   "read_entries",
   "read_large_entries",
+  "read_place",
   "remember_request",
   "remove_expired",
   "set_entries",

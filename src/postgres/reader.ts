@@ -5,9 +5,9 @@ import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
 import { ReadLost } from "./errors.ts";
 import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
-import { nameColumns } from "./name-columns.ts";
+import { isOnePlace, nameColumns, placeParameters } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
-import { readEntries, readLargeEntries } from "./statements.ts";
+import { readEntries, readLargeEntries, readPlace } from "./statements.ts";
 
 /** Bytes of large values after which one statement of a batch ends; the next goes on. */
 const maxReadBytes = 8 * 1024 * 1024;
@@ -19,7 +19,8 @@ type Row = readonly [
   createdUs: bigint | null,
   updatedUs: bigint | null,
   expiresUs: bigint | null,
-  pluginRevision: bigint,
+  /** Of the snapshot: in the first row at least. */
+  pluginRevision: bigint | null,
 ];
 
 /** An entry, or none, with the plugin's revision at that moment. */
@@ -47,35 +48,42 @@ export class Reader {
   async readAll(
     names: readonly EntryName[],
   ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
-    const parameters = nameColumns(names);
-    let rows = await this.#database.read<Row>(readEntries, parameters);
+    let rows = await this.#readSmall(names);
     if (rows.some(isLarge)) {
       rows = await this.#database.read<Row>(readLargeEntries, [
-        ...parameters,
+        ...nameColumns(names),
         maxReadableValueBytes,
       ]);
     }
     if (rows.length < names.length) {
       throw new TooLargeToRead(maxReadableValueBytes);
     }
-    const entries = rows.map((row, index) => answerOf(names[index], row).entry);
-    return { entries, revision: (rows[0]?.[pluginRevision] ?? 0n) as Revision };
+    const entries = rows.map((row, index) => entryOf(names[index], row));
+    return { entries, revision: revisionOf(rows) };
   }
 
   async #read(names: readonly EntryName[]): Promise<(Read | undefined)[]> {
-    const rows = await this.#database.read<Row>(readEntries, nameColumns(names));
+    const rows = await this.#readSmall(names);
+    const revision = revisionOf(rows);
     const large: number[] = [];
     const answers = rows.map((row, index): Read | undefined => {
       if (isLarge(row)) {
         large.push(index);
         return undefined;
       }
-      return answerOf(names[index], row);
+      return { entry: entryOf(names[index], row), revision };
     });
     if (large.length > 0) {
       await this.#readLarge(names, large, answers);
     }
     return answers;
+  }
+
+  /** A row for each name, without values that are large. */
+  #readSmall(names: readonly EntryName[]): Promise<Row[]> {
+    return isOnePlace(names)
+      ? this.#database.read<Row>(readPlace, placeParameters(names))
+      : this.#database.read<Row>(readEntries, nameColumns(names));
   }
 
   /** Answers as many of the large ones as go into one statement, the first at least. */
@@ -89,10 +97,11 @@ export class Reader {
       ...nameColumns(wanted),
       maxReadBytes,
     ]);
+    const revision = revisionOf(rows);
     for (const [at, row] of rows.entries()) {
       const index = large[at];
       if (index !== undefined) {
-        answers[index] = answerOf(names[index], row);
+        answers[index] = { entry: entryOf(names[index], row), revision };
       }
     }
   }
@@ -113,12 +122,16 @@ function isLarge([value, revision]: Row): boolean {
   return value === null && revision !== null;
 }
 
-function answerOf(name: EntryName | undefined, row: Row): Read {
-  const [value, revision, createdUs, updatedUs, expiresUs, revisionOfPlugin] = row;
+function revisionOf(rows: readonly Row[]): Revision {
+  return (rows[0]?.[pluginRevision] ?? 0n) as Revision;
+}
+
+function entryOf(name: EntryName | undefined, row: Row): Entry | undefined {
+  const [value, revision, createdUs, updatedUs, expiresUs] = row;
   if (name === undefined || revision === null) {
-    return { entry: undefined, revision: revisionOfPlugin as Revision };
+    return undefined;
   }
-  const entry = {
+  return {
     scope: name.scope,
     namespace: name.namespace,
     key: name.key,
@@ -128,5 +141,4 @@ function answerOf(name: EntryName | undefined, row: Row): Read {
     updatedUs: updatedUs ?? undefined,
     expiresUs: expiresUs ?? undefined,
   };
-  return { entry, revision: revisionOfPlugin as Revision };
 }

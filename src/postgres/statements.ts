@@ -49,6 +49,15 @@ export const readEntries: Statement = {
       from plugin_sidecar.read_entries($1, $2, $3, $4, $5)`,
 };
 
+/** Single entries of one scope and namespace, likewise. See migrations/0010. */
+export const readPlace: Statement = {
+  name: "read_place",
+  rowMode: "array",
+  text: `
+    select ${readColumns}
+      from plugin_sidecar.read_place($1, $2, $3, $4, $5)`,
+};
+
 /** Single entries with values of any size, in one snapshot. See migrations/0004. */
 export const readLargeEntries: Statement = {
   name: "read_large_entries",

@@ -1,0 +1,67 @@
+-- How the sidecar reads single entries of one scope and namespace, as nearly all that are read at once
+-- are: for a hundred of them in a fifth less time than by read_entries (0004), which may be asked for any.
+
+-- Up Migration
+
+-- As read_entries, for keys of one place. The plugin's revision is told in the first row alone: it is
+-- that of the snapshot, the same for all.
+create function plugin_sidecar.read_place(
+  p_plugin uuid, p_kind text, p_id text, p_namespace text, p_key text[])
+returns table (
+  value text, revision bigint, created_us bigint, updated_us bigint, expires_us bigint,
+  plugin_revision bigint)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+set enable_sort = off
+set plan_cache_mode = force_generic_plan
+as $$
+#variable_conflict use_column
+begin
+  -- Rows come in the order of the keys: a lateral subquery with a limit can only be a nested loop.
+  if p_id is not null then
+    return query
+    select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
+           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
+           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at),
+           case when w.ord = 1 then r.revision end
+      from plugin_sidecar.plugin_revisions r
+     cross join unnest(p_key) with ordinality as w (key, ord)
+      left join lateral (
+        select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
+                    then s.value_json::text end as value,
+               s.revision, s.created_at, s.updated_at, s.expires_at
+          from state_schema.plugin_state s
+         where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id = p_id
+           and s.namespace = p_namespace and s.state_key >= w.key and s.state_key <= w.key
+           and (s.expires_at is null or s.expires_at > statement_timestamp())
+         order by s.state_key limit 1
+      ) e on true
+     where r.plugin_id = p_plugin;
+  else
+    return query
+    select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
+           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
+           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at),
+           case when w.ord = 1 then r.revision end
+      from plugin_sidecar.plugin_revisions r
+     cross join unnest(p_key) with ordinality as w (key, ord)
+      left join lateral (
+        select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
+                    then s.value_json::text end as value,
+               s.revision, s.created_at, s.updated_at, s.expires_at
+          from state_schema.plugin_state s
+         where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id is null
+           and s.namespace = p_namespace and s.state_key >= w.key and s.state_key <= w.key
+           and (s.expires_at is null or s.expires_at > statement_timestamp())
+         order by s.scope_id, s.state_key limit 1
+      ) e on true
+     where r.plugin_id = p_plugin;
+  end if;
+end $$;
+
+revoke execute on function plugin_sidecar.read_place(uuid, text, text, text, text[]) from public;
+
+-- Down Migration
+
+drop function plugin_sidecar.read_place(uuid, text, text, text, text[]);
