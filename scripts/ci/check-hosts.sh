@@ -16,20 +16,20 @@ output=
 # Whatever happens, no host stays; its sidecars end with it.
 trap '[[ -z $host ]] || kill -KILL "$host" 2>/dev/null || true' EXIT
 
-# start NAME COMMAND…: runs a host whose output is kept.
+# start NAME COMMAND…: runs a host whose output is kept, what sidecars log apart: it may come amid a line.
 start() {
   say "$1"
   output=$directory/$1.out
   shift
   # Job control gives a host a process group of its own, and lets it have SIGINT.
   set -m
-  "$@" >"$output" 2>&1 &
+  "$@" >"$output" 2>"$output.log" &
   host=$!
   set +m
 }
 
 fail() {
-  cat "$output"
+  cat "$output.log" "$output"
   die "$*"
 }
 
@@ -54,7 +54,7 @@ stop_host() {
   kill -INT "$host"
   wait "$host" || code=$?
   host=
-  cat "$output"
+  cat "$output.log" "$output"
   ((code == 0)) || die "exit code $code"
   grep -qE "$1" "$output" || die "it didn't print: $1"
   mapfile -t pids < <(sed -n 's/.*process \([0-9]*\).*/\1/p' "$output" | sort -u)
