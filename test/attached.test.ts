@@ -86,7 +86,9 @@ describe("in a database that sorts as English does, attached to the host's table
     const before = await indexReads();
     await client.call("list", { ...place, pageSize: 10, prefix: "199" });
     // A connection that is idle again may tell its statistics only after 10 s.
-    await expect.poll(async () => (await indexReads()) - before).toBeGreaterThan(0);
+    await expect
+      .poll(async () => (await indexReads()) - before, { timeout: 15_000 })
+      .toBeGreaterThan(0);
     expect((await indexReads()) - before).toBeLessThan(50);
   });
 

@@ -43,7 +43,7 @@ test("while the database refuses connections, health says so and calls are UNAVA
   }
 
   await proxy.open();
-  await expect.poll(() => healthOf(server.address)).toBe("SERVING");
+  await expect.poll(() => healthOf(server.address), { timeout: 5_000 }).toBe("SERVING");
   expect((await server.client.call("get", name)).entry?.valueJson).toBe("1");
 });
 
@@ -56,7 +56,7 @@ test("a database that is silent for a few seconds costs nobody a call: health sa
   proxy.silence();
   const read = client.call("get", name, { deadlineMs });
   const write = client.call("set", { ...name, valueJson: '"late"' }, { deadlineMs });
-  await expect.poll(() => healthOf(address)).toBe("NOT_SERVING");
+  await expect.poll(() => healthOf(address), { timeout: 5_000 }).toBe("NOT_SERVING");
   const list = client.call("list", { scope: name.scope }, { deadlineMs });
   // Comes after the call.
   await healthOf(address);
@@ -87,10 +87,10 @@ test("a silent network fails calls within the database timeout, and service resu
   const error = await failure(server.client.call("get", name));
   expect(error).toMatchObject({ codeName: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE" });
   expect(performance.now() - started).toBeLessThan(10_000);
-  await expect.poll(() => healthOf(server.address)).toBe("NOT_SERVING");
+  await expect.poll(() => healthOf(server.address), { timeout: 5_000 }).toBe("NOT_SERVING");
 
   proxy.resume();
-  await expect.poll(() => healthOf(server.address)).toBe("SERVING");
+  await expect.poll(() => healthOf(server.address), { timeout: 10_000 }).toBe("SERVING");
   expect((await server.client.call("get", name)).entry).toBeDefined();
   expect(proxy.connections).toBeLessThanOrEqual(4);
 });

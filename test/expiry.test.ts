@@ -324,7 +324,7 @@ describe("the sweep", () => {
     const before = await revisionOf();
     await fillExpired(5_000);
     await fillExpired(3_000, pluginIds[1]);
-    await expect.poll(rows).toBe(0);
+    await expect.poll(rows, { timeout: 10_000 }).toBe(0);
     expect(await revisionOf()).toBe(before + 5_000n);
     await expectExactCounters();
   });
@@ -515,5 +515,5 @@ test("a sweep that finds the database away goes on when it is back", async () =>
   await expect.poll(() => healthOf(sidecar.address)).toBe("NOT_SERVING");
   expect(await rowsIn(database, scope.id)).toBe(1);
   await proxy.open();
-  await expect.poll(() => rowsIn(database, scope.id)).toBe(0);
+  await expect.poll(() => rowsIn(database, scope.id), { timeout: 10_000 }).toBe(0);
 });

@@ -304,11 +304,11 @@ test("a page reads its own places by index, and neither the rest nor those befor
     return Number(row?.reads);
   };
   const first = await sidecar.client.call("listScopes", { pageSize: 500 });
-  await expect.poll(reads).toBeGreaterThanOrEqual(5000);
+  await expect.poll(reads, { timeout: 20_000 }).toBeGreaterThanOrEqual(5000);
   const between = await reads();
   const { nextPageToken: pageToken } = first;
   const second = await sidecar.client.call("listScopes", { pageSize: 10, pageToken });
-  await expect.poll(reads).toBeGreaterThanOrEqual(between + 100);
+  await expect.poll(reads, { timeout: 20_000 }).toBeGreaterThanOrEqual(between + 100);
 
   expect(second.scopes.map(({ entries }) => entries)).toEqual(Array(10).fill(10n));
   expect(between).toBeLessThan(7_000);

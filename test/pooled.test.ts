@@ -86,7 +86,7 @@ describe.runIf(inject("isPooled"))("behind a pooler in transaction mode", () => 
     let cut = 0;
     while (cut < 5) {
       const before = done;
-      await expect.poll(() => done).toBeGreaterThan(before);
+      await expect.poll(() => done, { timeout: 20_000 }).toBeGreaterThan(before);
       cut += await endConnections(database);
     }
     isOver = true;

@@ -33,7 +33,7 @@ let before: bigint;
 let tests = 0;
 
 beforeEach(async () => {
-  await expect.poll(() => healthOf(server.address)).toBe("SERVING");
+  await expect.poll(() => healthOf(server.address), { timeout: 10_000 }).toBe("SERVING");
   name = { scope: { kind: ScopeKind.RUN, id: `${tests++}` }, key: "k" };
   before = (await client.call("set", { ...name, valueJson: "10" })).revision;
   proxy.takeStatements();
@@ -223,7 +223,7 @@ test("a write into a network that fell silent is said to be of unknown outcome, 
   const error = await failure(update());
   expect(error).toMatchObject({ codeName: "UNKNOWN", reason: "OUTCOME_UNKNOWN" });
   proxy.resume();
-  await expect.poll(() => healthOf(server.address)).toBe("SERVING");
+  await expect.poll(() => healthOf(server.address), { timeout: 10_000 }).toBe("SERVING");
   expect(await update()).toMatchObject({ valueJson: "11", revision: before + 1n });
   expect(await stored()).toEqual({ value: "11", revisions: 1 });
 });

@@ -381,7 +381,7 @@ test("a table with more dead rows than live ones is named", async () => {
   await database.query("delete from plugin_sidecar.plugin_state");
   const strict = { limits: { ...limits, deadRows: 5 } };
   await expect
-    .poll(() => finding("vacuum", strict))
+    .poll(() => finding("vacuum", strict), { timeout: 20_000 })
     .toMatchObject({
       verdict: "warning",
       message: expect.stringMatching(/plugin_state has \d+ dead rows beside 0/),

@@ -61,7 +61,7 @@ test("a life of the time that counts as well begins the count anew", async () =>
     restart: { initialMs: 1, maxRestarts: 1, resetAfterMs: 0 },
   });
 
-  await expect.poll(() => told.of("ready").length).toBeGreaterThan(3);
+  await expect.poll(() => told.of("ready").length, { timeout: 20_000 }).toBeGreaterThan(3);
   expect(new Set(told.of("restarting").map(({ restart }) => restart))).toEqual(new Set([1]));
   await sidecar.stop();
 });

@@ -181,7 +181,7 @@ test("a flood on stderr is bounded, cut into lines, and has no secrets", async (
   const secret = "s3cret-token";
   const { told } = await supervise({ ...odd("ready and floods", secret, "50000"), token: secret });
   const hasDropped = () => told.log.some((line) => line.includes("were dropped"));
-  await expect.poll(hasDropped).toBe(true);
+  await expect.poll(hasDropped, { timeout: 20_000 }).toBe(true);
 
   expect(told.log.length).toBeLessThan(20_000);
   expect(told.log[0]).toBe('{"n":0,"secret":"***"}');

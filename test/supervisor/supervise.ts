@@ -95,5 +95,5 @@ export function isAlive(pid: number): boolean {
 
 /** Waits until the process is gone. */
 export async function untilGone(pid: number): Promise<void> {
-  await expect.poll(() => isAlive(pid)).toBe(false);
+  await expect.poll(() => isAlive(pid), { timeout: 20_000 }).toBe(false);
 }

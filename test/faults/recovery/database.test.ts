@@ -56,7 +56,7 @@ test("writes that were given up because somebody holds the counter fail in time,
   expect(tookMs).toBeLessThan(2 * databaseTimeoutMs + 3_000);
   expect((await get()).entry?.valueJson).toBe("1");
   // Still held; but nobody waits for answers any more.
-  await expect.poll(async () => (await sessions()).waiting).toBe(0);
+  await expect.poll(async () => (await sessions()).waiting, { timeout: 10_000 }).toBe(0);
   expect((await sessions()).open).toBeLessThanOrEqual(3);
   await held.release();
   expect((await get()).entry?.valueJson).toBe("1");

@@ -37,7 +37,7 @@ async function beginReplication(): Promise<void> {
     primary
       .query<{ sync_state: string }>("select sync_state from pg_stat_replication")
       .then((rows) => rows.map(({ sync_state }) => sync_state));
-  await expect.poll(states).toEqual(["sync"]);
+  await expect.poll(states, { timeout: 20_000 }).toEqual(["sync"]);
 }
 
 /** The standby becomes the primary; there is none for it yet. */
