@@ -51,26 +51,6 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 begin
-  -- A caller alone: the general plan takes twice as long to start as this does altogether.
-  if cardinality(p_key) = 1 and p_id[1] is not null then
-    return query
-    select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
-           plugin_sidecar.microseconds(coalesce(e.created_at, e.updated_at)),
-           plugin_sidecar.microseconds(e.updated_at), plugin_sidecar.microseconds(e.expires_at), r.revision
-      from plugin_sidecar.plugin_revisions r
-      left join lateral (
-        select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
-                    then s.value_json::text end as value,
-               s.revision, s.created_at, s.updated_at, s.expires_at
-          from state_schema.plugin_state s
-         where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
-           and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
-           and (s.expires_at is null or s.expires_at > statement_timestamp())
-         order by s.state_key limit 1
-      ) e on true
-     where r.plugin_id = p_plugin;
-    return;
-  end if;
   -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
   return query
   select case when octet_length(e.value) <= 65536 then e.value end, e.revision,

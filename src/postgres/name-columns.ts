@@ -10,27 +10,20 @@ export function nameColumns(names: readonly EntryName[]): (string | null)[][] {
   ];
 }
 
-/** Whether all entries are of one scope and namespace. */
-export function isOnePlace(names: readonly EntryName[]): boolean {
+/** The parameters that name entries of one scope and namespace, and their keys; undefined if they aren't. */
+export function placeColumns(
+  names: readonly EntryName[],
+): readonly (string | null | string[])[] | undefined {
   const [first] = names;
-  return (
-    first !== undefined &&
-    names.every(
-      ({ scope, namespace }) =>
-        scope.kind === first.scope.kind &&
-        scope.id === first.scope.id &&
-        namespace === first.namespace,
-    )
+  if (first === undefined) {
+    return undefined;
+  }
+  const { scope, namespace } = first;
+  const isOnePlace = names.every(
+    (name) =>
+      name.scope.kind === scope.kind && name.scope.id === scope.id && name.namespace === namespace,
   );
-}
-
-/** The parameters that name entries of one place: its kind, id and namespace, and the keys. */
-export function placeParameters(names: readonly EntryName[]): (string | null | string[])[] {
-  const place = names[0];
-  return [
-    place?.scope.kind ?? null,
-    place?.scope.id ?? null,
-    place?.namespace ?? null,
-    names.map((name) => name.key),
-  ];
+  return isOnePlace
+    ? [scope.kind, scope.id ?? null, namespace, names.map((name) => name.key)]
+    : undefined;
 }

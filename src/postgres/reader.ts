@@ -5,7 +5,7 @@ import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
 import { ReadLost } from "./errors.ts";
 import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
-import { isOnePlace, nameColumns, placeParameters } from "./name-columns.ts";
+import { nameColumns, placeColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { readEntries, readLargeEntries, readPlace } from "./statements.ts";
 
@@ -81,9 +81,10 @@ export class Reader {
 
   /** A row for each name, without values that are large. */
   #readSmall(names: readonly EntryName[]): Promise<Row[]> {
-    return isOnePlace(names)
-      ? this.#database.read<Row>(readPlace, placeParameters(names))
-      : this.#database.read<Row>(readEntries, nameColumns(names));
+    const place = placeColumns(names);
+    return place === undefined
+      ? this.#database.read<Row>(readEntries, nameColumns(names))
+      : this.#database.read<Row>(readPlace, place);
   }
 
   /** Answers as many of the large ones as go into one statement, the first at least. */
