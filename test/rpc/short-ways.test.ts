@@ -1,0 +1,198 @@
+import { once } from "node:events";
+import {
+  type ClientHttp2Stream,
+  constants,
+  type ServerHttp2Stream,
+  sensitiveHeaders,
+} from "node:http2";
+import {
+  Metadata,
+  type Server,
+  type ServerUnaryCall,
+  type sendUnaryData,
+  status,
+} from "@grpc/grpc-js";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
+import { ReplyHeaders } from "../../src/rpc/reply-headers.ts";
+import { createGrpcServer } from "../../src/rpc/server-options.ts";
+import { hasShortReplies } from "../../src/rpc/short-ways.ts";
+import { grpcMessage, open, sessionTo } from "./raw-client.ts";
+
+const asTheyAre = (bytes: Buffer) => bytes;
+const plain = {
+  requestStream: false,
+  responseStream: false,
+  requestSerialize: asTheyAre,
+  requestDeserialize: asTheyAre,
+  responseSerialize: asTheyAre,
+  responseDeserialize: asTheyAre,
+} as const;
+
+type Unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => void;
+
+let server: Server;
+let listener: Listener;
+/** Lets a held call go on. */
+let release: () => void;
+
+beforeEach(async () => {
+  server = createGrpcServer({
+    maxReceiveBytes: 1024,
+    maxSendBytes: 1024,
+    maxConcurrentStreams: 100,
+  });
+  const echo: Unary = (call, callback) => callback(null, call.request);
+  const greet: Unary = (call, callback) => {
+    const metadata = new Metadata();
+    metadata.set("x-greeting", "hello");
+    call.sendMetadata(metadata);
+    callback(null, call.request);
+  };
+  const hold: Unary = (call, callback) => {
+    release = () => callback(null, call.request);
+  };
+  const refuseAll = () => {
+    throw new Error("no message of ours");
+  };
+  server.addService(
+    {
+      echo: { ...plain, path: "/test.Echo/Echo" },
+      greet: { ...plain, path: "/test.Echo/Greet" },
+      hold: { ...plain, path: "/test.Echo/Hold" },
+      broken: { ...plain, path: "/test.Echo/Broken", requestDeserialize: refuseAll },
+    },
+    { echo, greet, hold, broken: echo },
+  );
+  listener = await listen(server, { kind: "tcp", host: "127.0.0.1", port: 0 });
+});
+
+afterEach(async () => {
+  await drain(server, 0);
+});
+
+const request = grpcMessage(Buffer.from("hello"));
+const usual = {
+  ":status": 200,
+  "content-type": "application/grpc+proto",
+  "grpc-accept-encoding": "identity,deflate,gzip",
+  "grpc-encoding": "identity",
+};
+
+describe("replies", () => {
+  test("go out the short way after the first, and are no different from it", async () => {
+    const session = await sessionTo(listener.address);
+    const replies = [];
+    for (let n = 0; n < 5; n++) {
+      replies.push(await answerTo(open(session, "/test.Echo/Echo").end(request)));
+    }
+    expect(hasShortReplies()).toBe(true);
+    for (const { headers, body, trailers } of replies) {
+      expect(headers).toEqual({ ...usual, [sensitiveHeaders]: [] });
+      expect(body).toEqual(request);
+      expect(trailers).toMatchObject({ "grpc-status": "0", "grpc-message": "OK" });
+    }
+  });
+
+  test("carry the metadata that a handler sends", async () => {
+    const session = await sessionTo(listener.address);
+    await answerTo(open(session, "/test.Echo/Echo").end(request));
+    const { headers, body } = await answerTo(open(session, "/test.Echo/Greet").end(request));
+    expect(headers).toMatchObject({ ...usual, "x-greeting": "hello" });
+    expect(body).toEqual(request);
+  });
+
+  test("to a call that was reset meanwhile are dropped, and others arrive", async () => {
+    const session = await sessionTo(listener.address);
+    await answerTo(open(session, "/test.Echo/Echo").end(request));
+    const held = open(session, "/test.Echo/Hold").end(request);
+    held.on("error", () => {});
+    await vi.waitUntil(() => release !== undefined);
+    held.close(constants.NGHTTP2_CANCEL);
+    await once(held, "close");
+    await answerTo(open(session, "/test.Echo/Echo").end(request));
+    release();
+    const { body } = await answerTo(open(session, "/test.Echo/Echo").end(request));
+    expect(body).toEqual(request);
+  });
+});
+
+describe("requests", () => {
+  test("that can't be read are answered, and others after them", async () => {
+    const session = await sessionTo(listener.address);
+    const { headers } = await answerTo(open(session, "/test.Echo/Broken").end(request));
+    expect(headers["grpc-status"]).toBe(String(status.INTERNAL));
+    const { body } = await answerTo(open(session, "/test.Echo/Echo").end(request));
+    expect(body).toEqual(request);
+  });
+
+  test("that say they are compressed, and aren't, are refused", async () => {
+    const session = await sessionTo(listener.address);
+    const lie = grpcMessage(Buffer.from("hello"), 5, 1);
+    const { headers } = await answerTo(open(session, "/test.Echo/Echo").end(lie));
+    expect(headers["grpc-status"]).not.toBe(String(status.OK));
+  });
+});
+
+describe("where node works in another way", () => {
+  const respond = vi.fn();
+  const headers = { ":status": 200 };
+  const asUsual = [headers, { waitForTrailers: true, sendDate: false }];
+
+  beforeEach(() => respond.mockReset());
+
+  test.each([
+    ["it has no handle", {}],
+    ["its handle has no such method", { [Symbol("kHandle")]: {}, [Symbol("state")]: { flags: 0 } }],
+    ["it has no flags", { [Symbol("kHandle")]: { respond() {} }, [Symbol("state")]: {} }],
+    [
+      "it tells its handle nothing",
+      { [Symbol("kHandle")]: { respond() {} }, [Symbol("state")]: { flags: 0 } },
+    ],
+  ])("%s: it does all itself", (_what, inside) => {
+    const short = new ReplyHeaders(headers);
+    for (let n = 1; n <= 3; n++) {
+      short.send({ ...inside, respond } as unknown as ServerHttp2Stream);
+      expect(respond).toHaveBeenCalledTimes(n);
+      expect(respond).toHaveBeenLastCalledWith(...asUsual);
+    }
+    expect(short.isShort).toBe(false);
+  });
+
+  test("it sends a date all the same: each reply gets its own", () => {
+    const [handleKey, stateKey, sentKey] = ["kHandle", "state", "sent-headers"].map(Symbol);
+    const streams = [1, 2].map(() => {
+      const stream = {
+        [handleKey!]: { respond: () => 0 },
+        [stateKey!]: { flags: 0 },
+        respond: vi.fn(() => {
+          Object.assign(stream, { [sentKey!]: { ...headers, date: "today" } });
+          (stream as unknown as Record<symbol, { respond(): void }>)[handleKey!]?.respond();
+        }),
+      };
+      return stream;
+    });
+    const short = new ReplyHeaders(headers);
+    for (const stream of streams) {
+      short.send(stream as unknown as ServerHttp2Stream);
+      expect(stream.respond).toHaveBeenCalledOnce();
+    }
+    expect(short.isShort).toBe(false);
+  });
+});
+
+async function answerTo(stream: ClientHttp2Stream) {
+  const chunks: Buffer[] = [];
+  stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  let trailers: object | undefined;
+  stream.once("trailers", (sent: object) => {
+    trailers = sent;
+  });
+  const [headers] = await once(stream, "response");
+  await once(stream, "close");
+  return {
+    headers: headers as Record<string, unknown>,
+    body: Buffer.concat(chunks),
+    trailers,
+  };
+}
