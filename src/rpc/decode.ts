@@ -33,7 +33,9 @@ export class MalformedRequest extends Error {
  */
 export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
   try {
-    refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
+    if (endOfKnown(tagsOf(schema), bytes, 0, bytes.length) !== bytes.length) {
+      refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
+    }
     return fromBinary(schema, bytes);
   } catch (cause) {
     if (cause instanceof MalformedRequest) {
@@ -44,6 +46,59 @@ export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): Mes
       ? new MalformedRequest("", `is no well-formed ${schema.typeName}`, { cause })
       : new MalformedRequest(field, "is not valid UTF-8", { cause });
   }
+}
+
+/** What fields a message has, by their tags, which are a byte each: true, or the tags of the messages in a field. */
+type Tags = (true | Tags | undefined)[];
+
+const tags = new WeakMap<DescMessage, Tags>();
+
+function tagsOf(schema: DescMessage): Tags {
+  let found = tags.get(schema);
+  if (found === undefined) {
+    found = [];
+    tags.set(schema, found);
+    for (const [number, { wireType, part }] of fieldsOf(schema)) {
+      if (number <= maxShortNumber) {
+        found[(number << 3) | wireType] = part === undefined ? true : tagsOf(part);
+      }
+    }
+  }
+  return found;
+}
+
+/** The tags of fields up to it take one byte. */
+const maxShortNumber = 15;
+const moreBytes = 0x80;
+const wireTypeBits = 7;
+
+/**
+ * The end of a message, when all of it up to there is fields that are known; otherwise something else, or where it is
+ * too long to be told so. Looks no closer: {@link refuseUnknownFields} does.
+ */
+function endOfKnown(known: Tags, bytes: Uint8Array, start: number, end: number): number {
+  let position = start;
+  while (position < end) {
+    const tag = bytes[position++] ?? moreBytes;
+    const field = known[tag];
+    if (field === undefined) {
+      return -1;
+    }
+    if ((tag & wireTypeBits) === WireType.Varint) {
+      while ((bytes[position++] ?? 0) >= moreBytes);
+      continue;
+    }
+    let length = bytes[position++] ?? 0;
+    for (let factor = moreBytes; length >= factor; factor *= moreBytes) {
+      length += ((bytes[position++] ?? 0) - 1) * factor;
+    }
+    const next = position + length;
+    if (field !== true && endOfKnown(field, bytes, position, next) !== next) {
+      return -1;
+    }
+    position = next;
+  }
+  return position;
 }
 
 /** Reads the fields of a message up to an end, and of the messages in it. */
