@@ -26,6 +26,7 @@ left_out() {
 
 left_out test/doctor/doctor.test.ts "doctor is asked what it finds on a connection to the server itself"
 left_out test/faults/faults.test.ts "it kills a server of its own, which no pooler stands before"
+left_out test/abuse.test.ts "it is about connections of clients, and their memory"
 left_out test/json-text.postgres.test.ts "it compares values with PostgreSQL and has no sidecar"
 
 node node_modules/vitest/vitest.mjs run "${files[@]}"
