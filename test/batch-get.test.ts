@@ -135,6 +135,21 @@ test("a bad name is refused with its path", async () => {
   }
 });
 
+test("calls at once for large and small entries each get theirs, of one snapshot", async () => {
+  const large = (digit: number) => JSON.stringify(`${digit}`.repeat(100_000));
+  const small = { a: "1", b: "2", c: "3" };
+  const all: Record<string, string | undefined> = { ...small, l: large(1), m: large(2) };
+  await Promise.all(Object.entries(all).map(([key, valueJson]) => set(key, valueJson!)));
+  const wanted = [["a"], ["l"], ["a", "l"], ["b", "none", "c"], ["m", "l", "none", "m"], ["none"]];
+  const batches = Array.from({ length: 60 }, (_, n) => wanted[n % wanted.length]!);
+  const [answers, gets] = await Promise.all([
+    Promise.all(batches.map((keys) => values(...keys))),
+    Promise.all(["l", "a", "m"].map(async (key) => (await client.call("get", named(key))).entry)),
+  ]);
+  expect(answers).toEqual(batches.map((keys) => keys.map((key) => all[key])));
+  expect(gets.map((entry) => entry?.valueJson)).toEqual([all["l"], all["a"], all["m"]]);
+});
+
 test("entries of 40 MiB together are answered, and of more than 64 MiB are RESOURCE_EXHAUSTED", async () => {
   const large = JSON.stringify("v".repeat(4 * 1024 * 1024 - 2));
   for (const key of ["a", "b"]) {

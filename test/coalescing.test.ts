@@ -47,6 +47,33 @@ test("calls that come at once share a few statements", async () => {
   expect(reads).toBeLessThan(calls / 4);
 });
 
+test("BatchGets of a few names share them too, with each other and with Gets; one of many names has its own", async () => {
+  await statementsOf({});
+  const { client } = server!;
+  const named = (n: number) => ({ scope, key: `${n % (calls + 5)}` });
+  const valueOf = (n: number) => (n % (calls + 5) < calls ? `${n % (calls + 5)}` : undefined);
+  const many = Array.from({ length: 33 }, (_, n) => n);
+  const takeReads = () => proxy.takeStatements().filter((name) => name === "read_place").length;
+  takeReads();
+  const few = Array.from({ length: calls }, async (_, n) => {
+    const wanted = Array.from({ length: 1 + (n % 5) }, (_, k) => n * 7 + k);
+    const { results } = await client.call("batchGet", { names: wanted.map(named) });
+    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(wanted.map(valueOf));
+  });
+  const gets = Array.from({ length: calls }, async (_, n) => {
+    expect((await client.call("get", named(n))).entry?.valueJson).toBe(valueOf(n));
+  });
+  await Promise.all([...few, ...gets]);
+  expect(takeReads()).toBeLessThan(calls / 4);
+
+  const long = Array.from({ length: 5 }, async () => {
+    const { results } = await client.call("batchGet", { names: many.map(named) });
+    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(many.map(valueOf));
+  });
+  await Promise.all(long);
+  expect(takeReads()).toBe(long.length);
+});
+
 test("with coalescing off each call is a statement of its own, on no more connections", async () => {
   const { writes, reads } = await statementsOf({ coalescing: false });
   expect({ writes, reads }).toEqual({ writes: calls, reads: calls });

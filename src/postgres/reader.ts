@@ -4,7 +4,7 @@ import { StateError, TooLargeToRead } from "../state/errors.ts";
 import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
 import { ReadLost } from "./errors.ts";
-import { Lane, type LaneLimits, type Remedy } from "./lane.ts";
+import { type Cost, Lane, type LaneLimits, type Remedy } from "./lane.ts";
 import { nameColumns, placeColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { readEntries, readLargeEntries, readPlace } from "./statements.ts";
@@ -26,28 +26,45 @@ type Row = readonly [
 /** An entry, or none, with the plugin's revision at that moment. */
 export type Read = At & { readonly entry: Entry | undefined };
 
-/** Reads single entries of one plugin, concurrent calls in one statement. */
+/** Entries of one snapshot, or none, with the plugin's revision at that moment. */
+export type ReadAll = At & { readonly entries: readonly (Entry | undefined)[] };
+
+/** What became of a call's names. */
+interface Answer extends ReadAll {
+  /** There are values of several names too large to be read beside those of other calls. */
+  readonly isTooLarge: boolean;
+}
+
+/** Names that a call may have to be read together with others. */
+const maxSharedNames = 32;
+
+/** Reads single entries of one plugin, those of concurrent calls in one statement. */
 export class Reader {
   readonly #database: PluginDatabase;
-  readonly #lane: Lane<EntryName, Read>;
+  readonly #lane: Lane<readonly EntryName[], Answer>;
 
   constructor(database: PluginDatabase, limits: LaneLimits) {
     this.#database = database;
-    this.#lane = new Lane(
-      { run: (names) => this.#read(names), cost: () => oneCall, remedy },
-      limits,
-    );
+    this.#lane = new Lane({ run: (calls) => this.#read(calls), cost, remedy }, limits);
   }
 
   /** See {@link Store.get}. */
-  get(name: EntryName, signal: Cancellation): Promise<Read> {
-    return this.#lane.submit(name, signal);
+  async get(name: EntryName, signal: Cancellation): Promise<Read> {
+    const { entries, revision } = await this.#lane.submit([name], signal);
+    return { entry: entries[0], revision };
   }
 
-  /** Entries of one snapshot. */
-  async readAll(
-    names: readonly EntryName[],
-  ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
+  /** Entries of one snapshot; undefined if they are too many, or too large, to be read together with others. */
+  async getShared(names: readonly EntryName[], signal: Cancellation): Promise<ReadAll | undefined> {
+    if (names.length > maxSharedNames) {
+      return undefined;
+    }
+    const answer = await this.#lane.submit(names, signal);
+    return answer.isTooLarge ? undefined : answer;
+  }
+
+  /** Entries of one snapshot, by statements of their own. */
+  async readAll(names: readonly EntryName[]): Promise<ReadAll> {
     let rows = await this.#readSmall(names);
     if (rows.some(isLarge)) {
       rows = await this.#database.read<Row>(readLargeEntries, [
@@ -62,19 +79,26 @@ export class Reader {
     return { entries, revision: revisionOf(rows) };
   }
 
-  async #read(names: readonly EntryName[]): Promise<(Read | undefined)[]> {
-    const rows = await this.#readSmall(names);
+  async #read(calls: readonly (readonly EntryName[])[]): Promise<(Answer | undefined)[]> {
+    const rows = await this.#readSmall(calls.flat());
     const revision = revisionOf(rows);
     const large: number[] = [];
-    const answers = rows.map((row, index): Read | undefined => {
-      if (isLarge(row)) {
+    let next = 0;
+    const answers = calls.map((names, index): Answer | undefined => {
+      let isTooLarge = false;
+      const entries = names.map((name) => {
+        const row = rows[next++];
+        isTooLarge ||= row !== undefined && isLarge(row);
+        return row && entryOf(name, row);
+      });
+      if (isTooLarge && names.length === 1) {
         large.push(index);
         return undefined;
       }
-      return { entry: entryOf(names[index], row), revision };
+      return { entries, revision, isTooLarge };
     });
     if (large.length > 0) {
-      await this.#readLarge(names, large, answers);
+      await this.#readLarge(calls, large, answers);
     }
     return answers;
   }
@@ -87,13 +111,13 @@ export class Reader {
       : this.#database.read<Row>(readPlace, place);
   }
 
-  /** Answers as many of the large ones as go into one statement, the first at least. */
+  /** Answers as many of the large ones, which have a name each, as go into one statement, the first at least. */
   async #readLarge(
-    names: readonly EntryName[],
+    calls: readonly (readonly EntryName[])[],
     large: readonly number[],
-    answers: (Read | undefined)[],
+    answers: (Answer | undefined)[],
   ): Promise<void> {
-    const wanted = names.filter((_, index) => large.includes(index));
+    const wanted = large.flatMap((index) => calls[index] ?? []);
     const rows = await this.#database.read<Row>(readLargeEntries, [
       ...nameColumns(wanted),
       maxReadBytes,
@@ -102,14 +126,16 @@ export class Reader {
     for (const [at, row] of rows.entries()) {
       const index = large[at];
       if (index !== undefined) {
-        answers[index] = { entry: entryOf(names[index], row), revision };
+        answers[index] = { entries: [entryOf(wanted[at], row)], revision, isTooLarge: false };
       }
     }
   }
 }
 
 const pluginRevision = 5;
-const oneCall = { weight: 1, bytes: 0 };
+function cost(names: readonly EntryName[]): Cost {
+  return { weight: names.length, bytes: 0 };
+}
 
 function remedy(error: unknown): Remedy {
   if (error instanceof ReadLost) {

@@ -15,7 +15,7 @@ import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
 import { PluginDatabase } from "./plugin-database.ts";
 import type { Pool } from "./pool.ts";
 import { type DeleteRangeOutcome, RangeDeleter } from "./range-deleter.ts";
-import { type Read, Reader } from "./reader.ts";
+import { type Read, type ReadAll, Reader } from "./reader.ts";
 import { readScopes } from "./scopes.ts";
 import { listEntries } from "./statements.ts";
 import { Writer } from "./writer.ts";
@@ -73,11 +73,9 @@ export class PostgresStore implements Store {
     return this.#writer.write(write, signal);
   }
 
-  batchGet(
-    names: readonly EntryName[],
-    signal: Cancellation,
-  ): Promise<At & { readonly entries: readonly (Entry | undefined)[] }> {
-    return this.#scan(signal, () => this.#reader.readAll(names));
+  async batchGet(names: readonly EntryName[], signal: Cancellation): Promise<ReadAll> {
+    const shared = await this.#reader.getShared(names, signal);
+    return shared ?? (await this.#scan(signal, () => this.#reader.readAll(names)));
   }
 
   list(
