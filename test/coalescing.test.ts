@@ -51,24 +51,24 @@ test("BatchGets of a few names share them too, with each other and with Gets; on
   await statementsOf({});
   const { client } = server!;
   const named = (n: number) => ({ scope, key: `${n % (calls + 5)}` });
-  const valueOf = (n: number) => (n % (calls + 5) < calls ? `${n % (calls + 5)}` : undefined);
+  const expected = (n: number) => (n % (calls + 5) < calls ? `${n % (calls + 5)}` : undefined);
   const many = Array.from({ length: 33 }, (_, n) => n);
   const takeReads = () => proxy.takeStatements().filter((name) => name === "read_place").length;
   takeReads();
   const few = Array.from({ length: calls }, async (_, n) => {
     const wanted = Array.from({ length: 1 + (n % 5) }, (_, k) => n * 7 + k);
     const { results } = await client.call("batchGet", { names: wanted.map(named) });
-    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(wanted.map(valueOf));
+    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(wanted.map(expected));
   });
   const gets = Array.from({ length: calls }, async (_, n) => {
-    expect((await client.call("get", named(n))).entry?.valueJson).toBe(valueOf(n));
+    expect((await client.call("get", named(n))).entry?.valueJson).toBe(expected(n));
   });
   await Promise.all([...few, ...gets]);
   expect(takeReads()).toBeLessThan(calls / 4);
 
   const long = Array.from({ length: 5 }, async () => {
     const { results } = await client.call("batchGet", { names: many.map(named) });
-    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(many.map(valueOf));
+    expect(results.map(({ entry }) => entry?.valueJson)).toEqual(many.map(expected));
   });
   await Promise.all(long);
   expect(takeReads()).toBe(long.length);
