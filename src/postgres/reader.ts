@@ -31,7 +31,7 @@ export type ReadAll = At & { readonly entries: readonly (Entry | undefined)[] };
 
 /** What became of a call's names. */
 interface Answer extends ReadAll {
-  /** There are values of several names too large to be read beside those of other calls. */
+  /** Some of several values are missing: they are too large to be read beside those of other calls. */
   readonly isTooLarge: boolean;
 }
 
@@ -54,7 +54,7 @@ export class Reader {
     return { entry: entries[0], revision };
   }
 
-  /** Entries of one snapshot; undefined if they are too many, or too large, to be read together with others. */
+  /** Entries of one snapshot; undefined if they are too many, or too large, to share a statement. */
   async getShared(names: readonly EntryName[], signal: Cancellation): Promise<ReadAll | undefined> {
     if (names.length > maxSharedNames) {
       return undefined;
@@ -111,7 +111,7 @@ export class Reader {
       : this.#database.read<Row>(readPlace, place);
   }
 
-  /** Answers as many of the large ones, which have a name each, as go into one statement, the first at least. */
+  /** Answers as many of the calls for a large one as go into one statement, the first at least. */
   async #readLarge(
     calls: readonly (readonly EntryName[])[],
     large: readonly number[],
@@ -133,6 +133,7 @@ export class Reader {
 }
 
 const pluginRevision = 5;
+
 function cost(names: readonly EntryName[]): Cost {
   return { weight: names.length, bytes: 0 };
 }

@@ -33,7 +33,7 @@ export class MalformedRequest extends Error {
  */
 export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
   try {
-    if (endOfKnown(tagsOf(schema), bytes, 0, bytes.length) !== bytes.length) {
+    if (!isAllKnown(tagsOf(schema), bytes, 0, bytes.length)) {
       refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
     }
     return fromBinary(schema, bytes);
@@ -48,7 +48,7 @@ export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): Mes
   }
 }
 
-/** What fields a message has, by their tags, which are a byte each: true, or the tags of the messages in a field. */
+/** The fields of a message by their tags, of a byte each: true, or what a message in the field has. */
 type Tags = (true | Tags | undefined)[];
 
 const tags = new WeakMap<DescMessage, Tags>();
@@ -73,32 +73,33 @@ const moreBytes = 0x80;
 const wireTypeBits = 7;
 
 /**
- * The end of a message, when all of it up to there is fields that are known; otherwise something else, or where it is
- * too long to be told so. Looks no closer: {@link refuseUnknownFields} does.
+ * Whether a message is plainly made of fields that are known. What this says no to may be right all the
+ * same: {@link refuseUnknownFields} looks closer.
  */
-function endOfKnown(known: Tags, bytes: Uint8Array, start: number, end: number): number {
+function isAllKnown(known: Tags, bytes: Uint8Array, start: number, end: number): boolean {
   let position = start;
   while (position < end) {
     const tag = bytes[position++] ?? moreBytes;
     const field = known[tag];
     if (field === undefined) {
-      return -1;
+      return false;
     }
     if ((tag & wireTypeBits) === WireType.Varint) {
       while ((bytes[position++] ?? 0) >= moreBytes);
       continue;
     }
+    // Each byte but the last has a bit too many, which the next one takes away.
     let length = bytes[position++] ?? 0;
     for (let factor = moreBytes; length >= factor; factor *= moreBytes) {
       length += ((bytes[position++] ?? 0) - 1) * factor;
     }
     const next = position + length;
-    if (field !== true && endOfKnown(field, bytes, position, next) !== next) {
-      return -1;
+    if (field !== true && !isAllKnown(field, bytes, position, next)) {
+      return false;
     }
     position = next;
   }
-  return position;
+  return position === end;
 }
 
 /** Reads the fields of a message up to an end, and of the messages in it. */

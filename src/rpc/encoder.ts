@@ -150,9 +150,11 @@ function delimited(write: Write): ValueWriter {
   return {
     wireType: 2,
     write: (message, output) => {
-      const start = output.skip(lengthBytes);
+      // Messages of this field may be in it, and change what is usual.
+      const left = lengthBytes;
+      const start = output.skip(left);
       write(message, output);
-      lengthBytes = output.lengthBefore(start, lengthBytes);
+      lengthBytes = output.lengthBefore(start, left);
     },
   };
 }

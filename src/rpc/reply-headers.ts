@@ -47,11 +47,6 @@ export class ReplyHeaders {
     this.#headers = headers;
   }
 
-  /** Whether there is a short way here. Not known before the first reply. */
-  get isShort(): boolean {
-    return this.#learnt !== undefined;
-  }
-
   /** Sends them. Trailers are to follow. */
   send(stream: ServerHttp2Stream): void {
     if (this.#learnt !== undefined && isOpen(stream)) {

@@ -30,14 +30,9 @@ const usualHeaders = new ReplyHeaders({
   "grpc-encoding": "identity",
 });
 
-/** Whether replies go out by the short way of {@link ReplyHeaders}. */
-export function hasShortReplies(): boolean {
-  return usualHeaders.isShort;
-}
-
 /**
- * The methods of a subclass of grpc-js's call that do what is usual in less time: headers that are the same for each reply,
- * and messages that aren't compressed, which needn't be waited for.
+ * The methods of a subclass of grpc-js's call that do what is usual in less time: headers that are the
+ * same for each reply, and messages that aren't compressed, which needn't be waited for.
  */
 export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
   // The declared type is the wrapper class; what it is stands above.

@@ -1,10 +1,12 @@
 import {
   create,
+  createFileRegistry,
   type DescMessage,
   fromBinary,
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
+import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
@@ -122,6 +124,56 @@ test.each(kinds)("%s is written byte for byte as protobuf-es writes it", (schema
     }),
     { numRuns: 300 },
   );
+});
+
+test("texts of any length are written so, each in a message that is as long, small ones after large", () => {
+  const encode = compileEncoder(BatchGetResponseSchema);
+  const lengths = [0, 1, 40, 41, 42, 43, 127, 128, 4096, 4097, 16_383, 16_384, 70_000, 3 << 20, 5];
+  for (const character of ["a", "é", "語", "𝒳", "\ud800"]) {
+    // Half of a surrogate pair has no bytes of its own.
+    const written = character === "\ud800" ? "\ufffd" : character;
+    for (const length of lengths) {
+      // Twenty, so that texts of a few thousand come to the end of a buffer.
+      const holding = (valueJson: string) => ({
+        results: [
+          ...Array(length > 5_000 ? 1 : 20).fill({ entry: { valueJson } }),
+          { entry: { key: "k" } },
+        ],
+      });
+      const message = holding(character.repeat(length));
+      const expected = toBinary(
+        BatchGetResponseSchema,
+        create(BatchGetResponseSchema, holding(written.repeat(length))),
+      );
+      // Compared as one: a difference of megabytes can't be shown.
+      expect(encode(message).equals(expected), `${length} of ${character}`).toBe(true);
+    }
+  }
+});
+
+test("messages in messages of their own type are written so, however long each is", () => {
+  const field = {
+    name: "children",
+    number: 1,
+    label: 3,
+    type: 11,
+    typeName: ".test.Node",
+  } as const;
+  const text = { name: "text", number: 2, label: 1, type: 9 } as const;
+  const messageType = [{ name: "Node", field: [field, text] }];
+  const file = [{ name: "node.proto", package: "test", syntax: "proto3", messageType }];
+  const node = createFileRegistry(create(FileDescriptorSetSchema, { file })).getMessage(
+    "test.Node",
+  )!;
+  const of = (length: number, ...children: object[]) => ({ text: "x".repeat(length), children });
+  const encode = compileEncoder<DescMessage>(node);
+  for (const tree of [
+    of(1, of(200, of(1)), of(1), of(20_000, of(1, of(200)))),
+    of(20_000, of(1), of(200, of(20_000, of(0)))),
+  ]) {
+    const expected = toBinary(node, create(node, tree));
+    expect(Buffer.compare(encode(tree), expected)).toBe(0);
+  }
 });
 
 test("every reply of the service, and what is in it, can be written", () => {
