@@ -288,16 +288,22 @@ export class Pool {
         if (isRefusal(error)) {
           this.#refusedAt = performance.now();
         }
-        if (!isCrowded(error) || this.#opened === 0 || attempt === crowdedAttempts) {
+        if (!isCrowded(error) || !this.#hadSome || attempt === crowdedAttempts) {
           this.#connectionFailed(error);
           throw unavailable(error);
         }
-        // There's no other connection for us, but we have some: they do for a while.
+        // There's no other connection for us, but we have some: they do for a while. Or we had: sessions
+        // that were ended take up their places for a moment longer.
         this.#crowdedUntil = performance.now() + crowdedMs;
         // Broken ones are among those for a moment.
         await pause(attempt);
       }
     }
+  }
+
+  /** Whether there are connections, or were a moment ago. */
+  get #hadSome(): boolean {
+    return this.#opened > 0 || performance.now() - this.#answeredAt < crowdedMs;
   }
 
   /** Keeps the pool from opening connections that the server hasn't got. */

@@ -43,6 +43,8 @@ export interface Outage {
   readonly end: () => Promise<void>;
   /** Whether health says NOT_SERVING meanwhile. Default: yes. */
   readonly isNoticed?: boolean;
+  /** Whether calls may fail meanwhile. Default: yes. */
+  readonly failsCalls?: boolean;
 }
 
 /** What an outage happens to. */
@@ -72,7 +74,7 @@ export async function goThrough(
     } finally {
       await round.end();
     }
-    expectRightErrors(round.attempts);
+    expectRightErrors(round.attempts, outageNow.failsCalls === false ? [] : allowedErrors);
     await expectNoLeak(scene);
     console.info(`${name}, round ${n + 1}: ${times}; ${await round.verify()}`);
   }
@@ -118,12 +120,12 @@ function firstAnswer(attempts: readonly Attempted[], since: number): number {
   return Math.max(first(reads), first(writes));
 }
 
-function expectRightErrors(attempts: readonly Attempted[]): void {
+function expectRightErrors(attempts: readonly Attempted[], allowed: readonly string[]): void {
   const late = attempts.filter(({ tookMs }) => tookMs > load.deadlineMs + slackMs);
   expect(late).toEqual([]);
   const errors = attempts.flatMap(({ outcome }) => ("error" in outcome ? [outcome.error] : []));
   const kinds = new Set(errors.map((error) => error.slice(0, error.indexOf(":"))));
-  expect([...kinds].filter((kind) => !allowedErrors.includes(kind))).toEqual([]);
+  expect([...kinds].filter((kind) => !allowed.includes(kind))).toEqual([]);
 }
 
 async function expectNoLeak({ sessions, proxy }: Scene): Promise<void> {

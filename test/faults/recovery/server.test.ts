@@ -157,6 +157,24 @@ describe("when the server has no connection left for it", () => {
     });
   });
 
+  test("but those it has, and they all end at once, it opens others where they were", {
+    timeout,
+  }, async () => {
+    await goThrough("all sessions of a full role", scene, {
+      isNoticed: false,
+      failsCalls: false,
+      begin: async () => {
+        for (let n = 0; n < 20; n++) {
+          await expect.poll(get).toBeDefined();
+          await limitTo((await server.sidecarSessions()).length);
+          await terminate(100);
+          await pause(100);
+        }
+      },
+      end: async () => void (await limitTo(-1)),
+    });
+  });
+
   test("by its role's limit, it waits until there are some again", { timeout }, async () => {
     await goThrough("no connections for the role", scene, {
       begin: async () => {
