@@ -1,63 +1,27 @@
 import dns from "node:dns";
-import { beforeAll, describe, expect, test } from "vitest";
-import { ScopeKind } from "../../../src/gen/pluginstate/v1/entry_pb.ts";
-import { failure } from "../../support/client.ts";
+import { beforeAll, describe, test } from "vitest";
 import { type TestDatabase, testDatabase } from "../../support/database.ts";
 import { FaultProxy } from "../../support/proxy.ts";
 import { configFor, testSidecar } from "../../support/sidecar.ts";
-import { serve } from "../serve.ts";
 import { HealthWatch } from "./health-watch.ts";
-import { goThrough, type Scene, timeout } from "./outage.ts";
+import { goThrough, timeout } from "./outage.ts";
+import { expectUnavailable, name, type ProxiedScene, serveThroughProxy } from "./proxied-scene.ts";
 import { use } from "./resources.ts";
 
 let database: TestDatabase;
-let proxy: FaultProxy;
-let scene: Scene;
+let scene: ProxiedScene;
 
 beforeAll(async () => {
   database = use(await testDatabase());
-  await database.addPlugin("demo");
-  proxy = use(await FaultProxy.before(database.url));
-  const sidecar = use(await serve(proxy.through(database.url)));
-  scene = { sidecar, health: use(new HealthWatch(sidecar.address)), proxy, sessions };
+  scene = await serveThroughProxy(database);
 });
-
-/** The sidecar's; those that the test itself has are called otherwise. */
-const sessions = () =>
-  database.query<{ pid: number }>(
-    `select pid from pg_stat_activity
-      where datname = current_database() and application_name = 'plugin-state-sidecar'`,
-  );
-
-const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
-const unavailable = { codeName: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE", retryAfter: true };
-
-async function expectUnavailable(): Promise<void> {
-  const { client } = scene.sidecar;
-  const options = { deadlineMs: 3_000 };
-  expect(await failure(client.call("get", name, options))).toMatchObject(unavailable);
-  const set = client.call("set", { ...name, valueJson: "1" }, options);
-  expect(await failure(set)).toMatchObject(unavailable);
-}
 
 describe("service resumes by itself, and what was said is what was done, after", () => {
   test("the port was closed", { timeout }, async () => {
     await goThrough("closed port", scene, {
-      begin: () => proxy.close(),
-      meanwhile: expectUnavailable,
-      end: () => proxy.open(),
-    });
-  });
-
-  test.each([
-    ["swallowed everything", {}],
-    ["swallowed what was sent", { replies: false }],
-    ["swallowed what was answered", { requests: false }],
-  ])("the network %s", { timeout }, async (what, direction) => {
-    await goThrough(`network that ${what}`, scene, {
-      begin: async () => proxy.silence(direction),
-      meanwhile: expectUnavailable,
-      end: async () => proxy.resume(),
+      begin: () => scene.proxy.close(),
+      meanwhile: () => expectUnavailable(scene),
+      end: () => scene.proxy.open(),
     });
   });
 });
@@ -65,31 +29,18 @@ describe("service resumes by itself, and what was said is what was done, after",
 test("a slow network is no outage", { timeout }, async () => {
   await goThrough("slow network", scene, {
     isNoticed: false,
-    begin: async () => proxy.slowDown(100, 200),
+    begin: async () => scene.proxy.slowDown(100, 200),
     meanwhile: async () => {
       // New connections take longest.
-      proxy.cut();
+      scene.proxy.cut();
       await scene.sidecar.client.call("get", name, { deadlineMs: 5_000 });
     },
-    end: async () => proxy.slowDown(0),
+    end: async () => scene.proxy.slowDown(0),
   });
 });
 
-test("a sidecar that starts, or comes back, over a slow network serves", { timeout }, async () => {
-  proxy.slowDown(250, 100);
-  const sidecar = use(await serve(proxy.through(database.url)));
-  const health = use(new HealthWatch(sidecar.address));
-  await health.says("SERVING", 0);
-  proxy.silence();
-  await health.says("NOT_SERVING", 0);
-  proxy.resume();
-  await health.says("SERVING", 0);
-  await sidecar.client.call("set", { ...name, valueJson: "1" });
-  proxy.slowDown(0);
-  await sidecar[Symbol.asyncDispose]();
-});
-
 test("a name that leads elsewhere by now is looked up again", { timeout }, async () => {
+  const { proxy } = scene;
   const { port } = proxy;
   const other = use(await FaultProxy.before(database.url, { host: "127.0.0.2", port }));
   let address = "127.0.0.1";
