@@ -10,4 +10,5 @@ cd "$CI_ROOT"
 export PLUGIN_STATE_FAULT_ROUNDS=${PLUGIN_STATE_FAULT_ROUNDS-10}
 export PLUGIN_STATE_RECOVERY_LIMIT=${PLUGIN_STATE_RECOVERY_LIMIT-promised}
 say "$PLUGIN_STATE_FAULT_ROUNDS rounds"
-node node_modules/vitest/vitest.mjs run test/faults/recovery
+# Half of the time is waiting, with three at once.
+node node_modules/vitest/vitest.mjs run test/faults/recovery --maxWorkers 4

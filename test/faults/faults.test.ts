@@ -1,25 +1,14 @@
 import { setTimeout as pause } from "node:timers/promises";
-import { afterAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { FaultProxy } from "../support/proxy.ts";
-import { ownPostgres } from "./own-postgres.ts";
+import { PostgresServer } from "./postgres-server.ts";
+import { releasing } from "./resources.ts";
 import { Round, rounds } from "./round.ts";
 import { type Served, serve } from "./serve.ts";
 
 const timeout = 60_000 + rounds * 60_000;
-const closers: AsyncDisposable[] = [];
-
-afterAll(async () => {
-  for (const closer of closers.reverse()) {
-    await closer[Symbol.asyncDispose]();
-  }
-});
-
-/** Released at the end, in reverse order. */
-function use<T extends AsyncDisposable>(resource: T): T {
-  closers.push(resource);
-  return resource;
-}
+const use = releasing();
 
 /** Breaks something while clients write, several times, and compares what they were told with what is there. */
 async function goThrough(
@@ -54,8 +43,8 @@ describe("writes are there exactly when it was said so", () => {
   test("after PostgreSQL was killed and started again, and service resumes", {
     timeout,
   }, async () => {
-    const postgres = use(await ownPostgres());
-    const sidecar = use(await serve(postgres.url));
+    const postgres = use(await PostgresServer.create({ fsync: "on" }));
+    const sidecar = use(await serve(postgres.sidecarUrl));
     await goThrough("postgres", () => sidecar, [() => postgres.killAndStart()]);
   });
 

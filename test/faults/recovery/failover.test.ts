@@ -2,12 +2,13 @@ import { beforeAll, expect, test } from "vitest";
 import { ScopeKind } from "../../../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure } from "../../support/client.ts";
 import { FaultProxy } from "../../support/proxy.ts";
+import { PostgresServer } from "../postgres-server.ts";
+import { releasing } from "../resources.ts";
 import { serve } from "../serve.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { goThrough, type Scene, timeout } from "./outage.ts";
-import { PostgresServer } from "./postgres-server.ts";
-import { use } from "./resources.ts";
 
+const use = releasing();
 let primary: PostgresServer;
 let standby: PostgresServer;
 let proxy: FaultProxy;

@@ -1,17 +1,18 @@
 import { beforeAll, describe, test } from "vitest";
 import { type TestDatabase, testDatabase } from "../../support/database.ts";
+import { releasing } from "../resources.ts";
 import { serve } from "../serve.ts";
 import { HealthWatch } from "./health-watch.ts";
 import { goThrough, timeout } from "./outage.ts";
-import { expectUnavailable, name, type ProxiedScene, serveThroughProxy } from "./proxied-scene.ts";
-import { use } from "./resources.ts";
+import { expectUnavailable, name, type ProxiedScene, serveDatabase } from "./proxied-scene.ts";
 
+const use = releasing();
 let database: TestDatabase;
 let scene: ProxiedScene;
 
 beforeAll(async () => {
   database = use(await testDatabase());
-  scene = await serveThroughProxy(database);
+  scene = await serveDatabase(database, use);
 });
 
 describe("service resumes by itself, and what was said is what was done, after", () => {

@@ -7,18 +7,18 @@ import { dirname, join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { promisify } from "node:util";
 import pg from "pg";
-import { chooseAccount, type RunAs } from "../../../src/embedded/account.ts";
-import { type Binaries, prepareBinaries } from "../../../src/embedded/binaries.ts";
-import { clusterUser, ensureCluster } from "../../../src/embedded/cluster.ts";
-import { clusterPath, makeDataDir } from "../../../src/embedded/data-dir.ts";
-import { identity } from "../../../src/embedded/run.ts";
-import { makeSocketDir } from "../../../src/embedded/socket-dir.ts";
-import { grantStatements, servingGrants } from "../../../src/postgres/grants.ts";
-import { migrate } from "../../../src/postgres/migrate.ts";
-import { createDatabase, databaseUrl } from "../../support/database.ts";
+import { chooseAccount, type RunAs } from "../../src/embedded/account.ts";
+import { type Binaries, prepareBinaries } from "../../src/embedded/binaries.ts";
+import { clusterUser, ensureCluster } from "../../src/embedded/cluster.ts";
+import { clusterPath, makeDataDir } from "../../src/embedded/data-dir.ts";
+import { identity } from "../../src/embedded/run.ts";
+import { makeSocketDir } from "../../src/embedded/socket-dir.ts";
+import { grantStatements, servingGrants } from "../../src/postgres/grants.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
+import { createDatabase, databaseUrl } from "../support/database.ts";
 
 const quiet = { info() {}, warn() {}, error() {} };
-const databaseName = "recovery";
+const databaseName = "state";
 /** The role that a sidecar uses the database with: no superuser, nor the tables' owner. */
 export const sidecarRole = "sidecar";
 const answersWithinMs = 30_000;
@@ -86,7 +86,7 @@ export class PostgresServer implements AsyncDisposable {
       max_connections: "20",
       hot_standby: "on",
       log_min_messages: "log",
-      // What is killed here is PostgreSQL, not the machine: what it has written is there.
+      // What ends here is PostgreSQL, not the machine: what it has written is there.
       fsync: "off",
       ...this.#settings,
       ...settings,
@@ -131,7 +131,19 @@ export class PostgresServer implements AsyncDisposable {
     }
   }
 
-  /** SIGSTOP to every process of the server, the postmaster first. */
+  /** SIGKILL to every process of the server, and another start on the same data once they are gone. */
+  async killAndStart(): Promise<void> {
+    const killed = await this.#signalAll("SIGKILL");
+    this.#process = undefined;
+    for (const pid of killed) {
+      while (!(await isGone(pid))) {
+        await pause(5);
+      }
+    }
+    await this.start();
+  }
+
+  /** SIGSTOP to every process of the server. */
   async freeze(): Promise<void> {
     await this.#signalAll("SIGSTOP");
   }
@@ -140,14 +152,20 @@ export class PostgresServer implements AsyncDisposable {
     await this.#signalAll("SIGCONT");
   }
 
-  async #signalAll(signal: NodeJS.Signals): Promise<void> {
+  /** The postmaster first, or it would notice what becomes of its children. Returns who was sent it. */
+  async #signalAll(signal: NodeJS.Signals): Promise<readonly number[]> {
     const postmaster = this.#process?.pid;
-    if (postmaster !== undefined) {
-      process.kill(postmaster, signal);
-      for (const child of await childrenOf(postmaster)) {
-        signalIfThere(child, signal);
-      }
+    if (postmaster === undefined) {
+      return [];
     }
+    const children = signal === "SIGKILL" ? await childrenOf(postmaster) : [];
+    process.kill(postmaster, signal);
+    // One that was killed can't be asked for its children any more, one that was stopped has them all.
+    const all = [...new Set([...children, ...(await childrenOf(postmaster))])];
+    for (const child of all) {
+      signalIfThere(child, signal);
+    }
+    return [postmaster, ...all];
   }
 
   /** Runs SQL in the database, or in another one, over a connection that nothing stands before. */
@@ -232,7 +250,7 @@ export class PostgresServer implements AsyncDisposable {
 }
 
 async function makePlace(): Promise<Place> {
-  const path = join(tmpdir(), `ps-recovery-${randomBytes(6).toString("hex")}`);
+  const path = join(tmpdir(), `ps-faults-${randomBytes(6).toString("hex")}`);
   await mkdir(dirname(path), { recursive: true });
   const dataDir = await makeDataDir(path);
   const account = await chooseAccount(dataDir);
@@ -254,13 +272,19 @@ export function signalIfThere(pid: number, signal: NodeJS.Signals): void {
 
 async function childrenOf(parent: number): Promise<number[]> {
   const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 0);
-  const parents = await Promise.all(pids.map(parentOf));
-  return pids.filter((_, index) => parents[index] === parent);
+  const stats = await Promise.all(pids.map(statOf));
+  return pids.filter((_, index) => stats[index]?.parent === parent);
 }
 
-async function parentOf(pid: number): Promise<number | undefined> {
+async function isGone(pid: number): Promise<boolean> {
+  const stat = await statOf(pid);
+  // One whose parent was killed, too, may never be waited for.
+  return stat === undefined || stat.state === "Z";
+}
+
+async function statOf(pid: number): Promise<{ state: string; parent: number } | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
   // The name in parentheses may hold anything.
-  const [, parent] = /^.*\) . (\d+) /s.exec(stat) ?? [];
-  return parent === undefined ? undefined : Number(parent);
+  const [, state, parent] = /^.*\) (.) (\d+) /s.exec(stat) ?? [];
+  return state === undefined ? undefined : { state, parent: Number(parent) };
 }
