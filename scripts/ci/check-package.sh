@@ -3,7 +3,7 @@
 set -euo pipefail
 . "$(dirname "$0")/tools.sh"
 
-allowed='^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/.*\.js|dist/supervisor/[a-z-]*\.d\.ts|migrations/[^/]*\.sql|proto/.*\.proto|docs/(configuration|errors)\.md)$'
+allowed='^(package\.json|README\.md|LICENSE|CHANGELOG\.md|dist/.*\.js|dist/supervisor/[a-z-]*\.d\.ts|migrations/[^/]*\.sql|proto/.*\.proto|docs/(configuration|errors|metrics)\.md|deploy/.*)$'
 
 need_clone
 need_grpcurl
@@ -18,8 +18,8 @@ cat "$directory/files"
 unwanted=$(grep -vE "$allowed" "$directory/files" || true)
 [[ -z $unwanted ]] || die "the package has what it shouldn't:" "$unwanted"
 lacking=$({
-  printf '%s\n' package.json README.md LICENSE CHANGELOG.md docs/configuration.md docs/errors.md
-  git ls-files 'migrations/*.sql' 'proto/*.proto'
+  printf '%s\n' package.json README.md LICENSE CHANGELOG.md docs/{configuration,errors,metrics}.md
+  git ls-files 'migrations/*.sql' 'proto/*.proto' deploy
   git ls-files 'src/*.ts' ':!src/*.d.ts' | sed 's#^src/\(.*\)\.ts$#dist/\1.js#'
 } | sort | comm -23 - "$directory/files")
 [[ -z $lacking ]] || die "the package lacks:" "$lacking"
