@@ -56,6 +56,9 @@ export class Handshakes {
 
 /** Node waits for ever until a client that lost its session has read what was sent to it. */
 function endSoon(socket: Socket): void {
+  if (socket.destroyed) {
+    return;
+  }
   const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
   socket.once("close", () => clearTimeout(timer));
 }

@@ -1,15 +1,12 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { type ClientHttp2Session, connect } from "node:http2";
 import { connect as connectSocket } from "node:net";
-import { createInterface } from "node:readline";
 import { status } from "@grpc/grpc-js";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { open, preface } from "../rpc/raw-client.ts";
 import { TestClient } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
+import { WatchedSidecar } from "../support/watched-sidecar.ts";
 import { statusesIn } from "./frame-answers.ts";
 import { type Recording, recordFrames, socketInput } from "./frame-inputs.ts";
 import { type GrpcInput, grpcInput } from "./grpc-inputs.ts";
@@ -33,50 +30,24 @@ const answerWithinMs = 30_000;
 const waitsForPings = inputs >= 20_000;
 
 let database: TestDatabase;
-let sidecar: ChildProcess;
-let address: string;
-const log: string[] = [];
+let sidecar: WatchedSidecar;
 
 beforeEach(async () => {
   database = await testDatabase();
   await database.addPlugin("demo");
-  const serve = [
-    "dist/main.js",
-    "serve",
-    "--plugin",
-    "demo",
-    "--listen",
-    "127.0.0.1:0",
-    "--max-call-ms",
-    "2000",
-    "--max-connections",
-    "20000",
-  ];
-  sidecar = spawn(
-    process.execPath,
-    ["--expose-gc", "--import", "./test/fuzz/report-heap.js", ...serve],
-    {
-      stdio: ["ignore", "pipe", "pipe"],
-      env: { ...process.env, DATABASE_URL: database.url },
-    },
-  );
-  createInterface({ input: sidecar.stderr! }).on("line", (line) => void log.push(line));
-  const [line] = await once(createInterface({ input: sidecar.stdout! }), "line");
-  address = JSON.parse(line).bindings[0].address;
+  const bounds = ["--max-call-ms", "2000", "--max-connections", "20000"];
+  sidecar = await WatchedSidecar.start(database.url, ...bounds);
 });
 
 afterEach(async () => {
-  if (sidecar.exitCode === null && sidecar.signalCode === null) {
-    sidecar.kill("SIGKILL");
-    await once(sidecar, "exit");
-  }
+  await sidecar[Symbol.asyncDispose]();
   await database[Symbol.asyncDispose]();
 });
 
 test(`${inputs} inputs of any kind get an answer or a closed connection, never a fault (seed ${seed})`, {
   timeout: 900_000,
 }, async () => {
-  using good = new TestClient(address);
+  using good = new TestClient(sidecar.address);
   const calls = callOn(good);
   const frames = await recordFrames(
     "/pluginstate.v1.PluginStateService/GetServerInfo",
@@ -89,9 +60,11 @@ test(`${inputs} inputs of any kind get an answer or a closed connection, never a
   const before = await look();
   await feed(frames, Math.ceil(inputs / 5), inputs);
   expect(await calls.stop(), "calls of the good client").toBeGreaterThan(0);
-  expect(sidecar.exitCode).toBeNull();
+  expect(sidecar.end).toBeNull();
   await untilPinged();
-  expect(log.filter((line) => /"code":"(INTERNAL|UNKNOWN)"|uncaught/.test(line))).toEqual([]);
+  expect(sidecar.log.filter((line) => /"code":"(INTERNAL|UNKNOWN)"|uncaught/.test(line))).toEqual(
+    [],
+  );
 
   const after = await look();
   console.log(`seed ${seed}: ${inputs} inputs`, { before, after });
@@ -102,7 +75,7 @@ test(`${inputs} inputs of any kind get an answer or a closed connection, never a
 /** Waits until the connections whose client has gone are closed, so that what is left can be compared. */
 async function untilPinged(): Promise<void> {
   if (waitsForPings) {
-    await expect.poll(sockets, { timeout: 90_000 }).toBeLessThan(20);
+    await expect.poll(() => sidecar.sockets(), { timeout: 90_000 }).toBeLessThan(20);
   }
 }
 
@@ -168,7 +141,7 @@ function sessions() {
   return {
     current: () => {
       if (session === undefined || session.destroyed || session.closed) {
-        session = connect(`http://${address}`);
+        session = connect(`http://${sidecar.address}`);
         session.setMaxListeners(0);
         session.on("error", () => {});
       }
@@ -220,8 +193,8 @@ async function exchange(bytes: Buffer, endsAtOnce: boolean): Promise<Buffer> {
     } catch (error) {
       // A full queue of connections that wait to be accepted is refused on some systems: try again, unless
       // nobody is there any more.
-      if (sidecar.exitCode !== null || sidecar.signalCode !== null || attempt === 20) {
-        const end = `${sidecar.exitCode ?? sidecar.signalCode}, after: ${log.slice(-3).join("\n")}`;
+      if (sidecar.end !== null || attempt === 20) {
+        const end = `${sidecar.end}, after: ${sidecar.log.slice(-3).join("\n")}`;
         throw new Error(`the sidecar refuses connections; it ended with ${end}`, { cause: error });
       }
       await new Promise((resolve) => setTimeout(resolve, 250));
@@ -230,7 +203,7 @@ async function exchange(bytes: Buffer, endsAtOnce: boolean): Promise<Buffer> {
 }
 
 function exchangeOnce(bytes: Buffer, endsAtOnce: boolean): Promise<Buffer> {
-  const [host, port] = address.split(":");
+  const [host, port] = sidecar.address.split(":");
   const chunks: Buffer[] = [];
   return new Promise((resolve, reject) => {
     const socket = connectSocket(Number(port), host, () => {
@@ -255,26 +228,9 @@ async function look() {
   const [row] = await database.query<{ count: number }>(
     `${count} and application_name like 'plugin-state%'`,
   );
-  return { heapUsed: await heapUsed(), sockets: sockets(), databaseConnections: row!.count };
-}
-
-async function heapUsed(): Promise<number> {
-  const from = log.length;
-  sidecar.kill("SIGUSR2");
-  const found = () => log.slice(from).find((line) => line.startsWith('{"heapUsed"'));
-  await expect.poll(found, { timeout: 30_000 }).toBeDefined();
-  return JSON.parse(found()!).heapUsed;
-}
-
-/** Open sockets of the sidecar; 0 where the system doesn't tell. */
-function sockets(): number {
-  const directory = `/proc/${sidecar.pid}/fd`;
-  if (!existsSync(directory)) return 0;
-  return readdirSync(directory).filter((fd) => {
-    try {
-      return readlinkSync(`${directory}/${fd}`).startsWith("socket:");
-    } catch {
-      return false;
-    }
-  }).length;
+  return {
+    heapUsed: await sidecar.heapUsed(),
+    sockets: sidecar.sockets(),
+    databaseConnections: row!.count,
+  };
 }

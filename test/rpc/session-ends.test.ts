@@ -1,9 +1,11 @@
 import { once } from "node:events";
 import { constants } from "node:http2";
+import { connect } from "node:net";
 import { expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { serve } from "../faults/serve.ts";
 import { testDatabase } from "../support/database.ts";
+import { WatchedSidecar } from "../support/watched-sidecar.ts";
 import { frame, preface, socketTo } from "./raw-client.ts";
 
 const types = { headers: 1, rstStream: 3, settings: 4, pushPromise: 5, goaway: 7 };
@@ -43,3 +45,32 @@ test.for([
     expect((await sidecar.client.call("get", name)).entry?.valueJson).toBe("1");
   },
 );
+
+// With what node keeps of each, and nobody collects, they would be 5 MB.
+test("1000 clients that say something else than HTTP/2 and are gone by the time it's read leave nothing", async () => {
+  await using database = await testDatabase();
+  await database.addPlugin("demo");
+  await using sidecar = await WatchedSidecar.start(database.url);
+  const clients = 100;
+  const meet = async () => {
+    await sidecar.stoppedDuring(() => babble(sidecar.address, clients));
+    return await sidecar.heapUsed();
+  };
+  const before = await meet();
+
+  for (let n = 0; n < 1_000; n += clients) {
+    await meet();
+  }
+
+  await expect.poll(() => sidecar.heapUsed()).toBeLessThan(before + 2 * 1024 * 1024);
+});
+
+async function babble(address: string, clients: number): Promise<void> {
+  const [host, port] = address.split(":");
+  const sockets = Array.from({ length: clients }, () => connect(Number(port), host));
+  await Promise.all(sockets.map((socket) => once(socket, "connect")));
+  for (const socket of sockets) {
+    socket.write("Something else, longer than a frame's head");
+    socket.resetAndDestroy();
+  }
+}
