@@ -14,6 +14,7 @@ import {
 } from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
 import { Sockets } from "./sockets.ts";
+import { SpareClients } from "./spare-clients.ts";
 import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
 import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 
@@ -87,6 +88,7 @@ export class Pool {
   #crowdedUntil = 0;
   #answeredAt = 0;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #spare = new SpareClients();
   #refusedAt = 0;
   #usesNames: boolean;
 
@@ -110,7 +112,8 @@ export class Pool {
     // in use. Without a listener either would end the process.
     this.#pool.on("error", (error) => this.#connectionFailed(error));
     this.#pool.on("connect", (client) => {
-      client.on("error", ignore);
+      // The statement under way rejects with the same error.
+      client.on("error", () => this.#spare.drop(client));
       this.#ages.set(client, this.#age);
       this.#opened += 1;
       this.#clients.add(client);
@@ -186,7 +189,7 @@ export class Pool {
    */
   async run<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     const watched = this.#options.observer?.waits(statement.name);
-    const client = await this.#connect();
+    const client = this.#spare.take((spare) => this.#isUsable(spare)) ?? (await this.#connect());
     watched?.sent();
     let broken: Error | undefined;
     try {
@@ -205,8 +208,20 @@ export class Pool {
       }
       throw error;
     } finally {
-      client.release(broken);
+      this.#putAway(client, broken);
     }
+  }
+
+  #putAway(client: pg.PoolClient, broken: Error | undefined): void {
+    if (broken !== undefined || this.waiting > 0) {
+      client.release(broken);
+    } else {
+      this.#spare.put(client);
+    }
+  }
+
+  #isUsable(client: pg.PoolClient): boolean {
+    return this.#silence === undefined && this.#ages.get(client) === this.#age;
   }
 
   /**
@@ -338,6 +353,3 @@ export class Pool {
     this.#options.onConnectionFailure(error);
   }
 }
-
-/** The statement under way rejects with the same error. */
-function ignore(): void {}
