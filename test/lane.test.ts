@@ -90,6 +90,35 @@ test.for<[string, "bytes" | "weight", readonly number[], string[][]]>([
   expect(batches).toEqual(expected);
 });
 
+test.for([
+  ["with one batch at a time", 1, [20, 20, 20, 20]],
+  ["with two", 2, [20, 20, 20, 20]],
+] as const)(
+  "of many calls a batch takes half, so that the others aren't all waited for: %s",
+  async ([, atOnce, sizes]) => {
+    const many = { batchWeight: 100, waitingCalls: 100, batches: atOnce };
+    const run = async (calls: readonly TestCall[]) => {
+      await ended();
+      return calls.map((call) => `${nameOf(call)}!`);
+    };
+    const { lane, batches } = testLane({ run }, many);
+    const call = (n: number) => lane.submit(`call ${n}`, never);
+    // Each client calls twice, the second time when it has its answer.
+    const clients = Array.from({ length: 40 }, async (_, n) => {
+      await call(n);
+      await call(n);
+    });
+    await Promise.all(clients);
+    expect(batches.map((batch) => batch.length)).toEqual(sizes);
+  },
+);
+
+test("few calls all go together", async () => {
+  const { lane, batches } = testLane({}, { batchWeight: 100 });
+  await Promise.all(Array.from({ length: 8 }, (_, n) => lane.submit(`call ${n}`, never)));
+  expect(batches.map((batch) => batch.length)).toEqual([8]);
+});
+
 test("a batch of weight one turns gathering off", async () => {
   const { submit, batches, releaseAll } = heldLane({ batchWeight: 1, batches: 2 });
   const answers = await submit("a", "b", "c");

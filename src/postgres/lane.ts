@@ -88,6 +88,10 @@ export class Lane<Call, Answer> {
   #waiting: Waiting<Call, Answer>[] = [];
   #waitingBytes = 0;
   #batches = 0;
+  /** Calls in the batches under way. */
+  #underWay = 0;
+  /** Calls in the batch that ended last: their clients may soon call again. */
+  #answered = 0;
   #isStarting = false;
 
   constructor(work: LaneWork<Call, Answer>, limits: LaneLimits) {
@@ -155,12 +159,12 @@ export class Lane<Call, Answer> {
   }
 
   /**
-   * How many of the waiting calls the next batch takes: all, or if there are many its share, so that the
-   * database is at work on one batch while the answers of another are sent.
+   * How many of the waiting calls the next batch takes, at most: half of those we know of. Were all taken,
+   * the database and we would soon take turns, each with nothing to do while the other has all calls.
    */
   #share(): number {
-    const free = this.#limits.batches - this.#batches;
-    return Math.max(worthABatch, Math.ceil(this.#waiting.length / free));
+    const calls = this.#waiting.length + this.#underWay + this.#answered;
+    return Math.max(worthABatch, Math.ceil(calls / 2));
   }
 
   /** Takes from the queue what fits in a batch, and drops what nobody waits for any more. */
@@ -218,10 +222,13 @@ export class Lane<Call, Answer> {
       if (!hasRoom) {
         hasRoom = true;
         this.#batches -= 1;
+        this.#underWay -= calls.length;
+        this.#answered = calls.length;
         this.#startBatches();
       }
     };
     observer?.sent(calls.length);
+    this.#underWay += calls.length;
     try {
       return await (tracer === undefined
         ? this.#work.run(calls, makeRoom)
