@@ -2,7 +2,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { existsSync, readFileSync } from "node:fs";
 import type { ClientHttp2Session } from "node:http2";
-import { createInterface } from "node:readline";
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
@@ -10,6 +9,7 @@ import { ListRequestSchema } from "../src/gen/pluginstate/v1/plugin_state_servic
 import { grpcMessage, open, sessionTo } from "./rpc/raw-client.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { readyLine } from "./support/host-line.ts";
 
 const mib = 1024 * 1024;
 /** Each bound of bytes is 64 MiB; what node keeps beside them, and what isn't collected yet. */
@@ -33,8 +33,7 @@ beforeEach(async () => {
       env: { ...process.env, DATABASE_URL: database.url },
     },
   );
-  const [line] = await once(createInterface({ input: sidecar.stdout! }), "line");
-  address = JSON.parse(line).bindings[0].address;
+  ({ address } = (await readyLine(sidecar)).bindings[0]!);
 });
 
 afterEach(async () => {

@@ -4,7 +4,6 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, onTestFinished, test } from "vitest";
 import { Health } from "../src/gen/health/v1/health_pb.ts";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
@@ -14,6 +13,7 @@ import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { healthOf } from "./support/health.ts";
 import { holdWrites } from "./support/hold-writes.ts";
+import { hostLine, readyLine } from "./support/host-line.ts";
 import { testSidecar } from "./support/sidecar.ts";
 
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
@@ -44,11 +44,6 @@ function serve(url: string, ...flags: string[]): ChildProcess {
     await once(child, "exit");
   });
   return child;
-}
-
-async function firstEvent(child: ChildProcess) {
-  const [line] = await once(createInterface({ input: child.stdout! }), "line");
-  return JSON.parse(line);
 }
 
 async function sidecarWithHealth() {
@@ -89,7 +84,7 @@ test("idle connections to the health listener keep no newcomer out", async () =>
 
 test("the ready line tells where health is, and no --insecure is needed for it", async () => {
   await database.addPlugin("demo");
-  const ready = await firstEvent(serve(database.url, "--health-listen", "0.0.0.0:0"));
+  const ready = await readyLine(serve(database.url, "--health-listen", "0.0.0.0:0"));
 
   expect(ready).toMatchObject({ event: "ready", health: "grpc.health.v1" });
   expect(ready.healthAddress).toMatch(/^0\.0\.0\.0:\d+$/);
@@ -109,8 +104,8 @@ test("a draining sidecar is seen to live until its last call has ended", async (
   await database.addPlugin("demo");
   const address = `unix://${directory}/health.sock`;
   const child = serve(database.url, "--health-listen", address);
-  const ready = await firstEvent(child);
-  using client = new TestClient(ready.bindings[0].address);
+  const ready = await readyLine(child);
+  using client = new TestClient(ready.bindings[0]!.address);
   await client.call("set", { ...name, valueJson: "0" });
   const exit = once(child, "exit");
 
@@ -138,7 +133,7 @@ test("an address that is taken ends the start with exit code 73, naming the flag
   const child = serve(database.url, "--health-listen", `127.0.0.1:${port}`);
   const exit = once(child, "exit");
 
-  expect(await firstEvent(child)).toMatchObject({
+  expect(await hostLine(child)).toMatchObject({
     event: "failed",
     reason: "ADDRESS_IN_USE",
     message: expect.stringContaining("--health-listen: "),

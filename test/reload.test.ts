@@ -9,6 +9,7 @@ import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure, TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { holdWrites } from "./support/hold-writes.ts";
+import { type HostLine, readyLine } from "./support/host-line.ts";
 
 const first = "first-token-0123456789";
 const second = "second-token-0123456789";
@@ -61,7 +62,7 @@ function clientOf(plugin: string): TestClient {
 
 interface Serving {
   readonly child: ChildProcess;
-  readonly ready: { readonly event: string; readonly bindings: { address: string }[] };
+  readonly ready: HostLine;
   /** Sends SIGHUP and waits until its outcome is logged. */
   reload(): Promise<Record<string, unknown>>;
 }
@@ -79,10 +80,9 @@ async function serve(): Promise<Serving> {
       outcomes.push(logged);
     }
   });
-  const [line] = await once(createInterface({ input: child.stdout! }), "line");
   return {
     child,
-    ready: JSON.parse(line),
+    ready: await readyLine(child),
     reload: async () => {
       child.kill("SIGHUP");
       return await vi.waitFor(() => outcomes.shift() ?? Promise.reject(new Error("no outcome")), {

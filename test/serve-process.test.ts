@@ -1,12 +1,12 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { healthOf } from "./support/health.ts";
 import { holdWrites } from "./support/hold-writes.ts";
+import { type HostLine, readyLine } from "./support/host-line.ts";
 
 let database: TestDatabase;
 const children: ChildProcess[] = [];
@@ -26,22 +26,15 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-interface Ready {
-  readonly event: string;
-  readonly pid: number;
-  readonly bindings: { plugin: string; pluginId: string; address: string }[];
-}
-
 /** The real command on the test's database, ready. */
-async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: Ready }> {
+async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: HostLine }> {
   const args = ["dist/main.js", "serve", "--plugin", "demo", "--listen", "127.0.0.1:0", ...flags];
   const child = spawn(process.execPath, args, {
     stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, ...database.environment },
   });
   children.push(child);
-  const [line] = await once(createInterface({ input: child.stdout! }), "line");
-  return { child, ready: JSON.parse(line) };
+  return { child, ready: await readyLine(child) };
 }
 
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };

@@ -9,12 +9,12 @@ import type { PoolClient } from "pg";
  */
 export class SpareClients {
   #clients: PoolClient[] = [];
-  #isEnding = false;
+  #isReleasing = false;
 
   put(client: PoolClient): void {
     this.#clients.push(client);
-    if (!this.#isEnding) {
-      this.#isEnding = true;
+    if (!this.#isReleasing) {
+      this.#isReleasing = true;
       setImmediate(() => this.#release());
     }
   }
@@ -35,7 +35,7 @@ export class SpareClients {
   }
 
   #release(): void {
-    this.#isEnding = false;
+    this.#isReleasing = false;
     const clients = this.#clients;
     this.#clients = [];
     for (const client of clients) {

@@ -1,7 +1,7 @@
-import { type ChildProcess, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { createInterface } from "node:readline";
 import { TestClient } from "../support/client.ts";
+import { readyLine } from "../support/host-line.ts";
 
 /** The real command in a process of its own, ready, with a client. */
 export interface Served extends AsyncDisposable {
@@ -18,7 +18,7 @@ export async function serve(databaseUrl: string, ...flags: string[]): Promise<Se
     stdio: ["ignore", "pipe", "ignore"],
     env: { ...process.env, DATABASE_URL: databaseUrl },
   });
-  const address = await addressOf(child);
+  const { address } = (await readyLine(child)).bindings[0]!;
   const client = new TestClient(address);
   const kill = async () => {
     if (child.exitCode === null && child.signalCode === null) {
@@ -35,13 +35,4 @@ export async function serve(databaseUrl: string, ...flags: string[]): Promise<Se
       await kill();
     },
   };
-}
-
-async function addressOf(child: ChildProcess): Promise<string> {
-  const [line] = await once(createInterface({ input: child.stdout! }), "line");
-  const said = JSON.parse(line);
-  if (said.event !== "ready") {
-    throw new Error(`the sidecar didn't start: ${line}`);
-  }
-  return said.bindings[0].address;
 }

@@ -2,16 +2,9 @@ import { type ChildProcess, type StdioOptions, spawn } from "node:child_process"
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 import { onTestFinished } from "vitest";
+import type { HostLine } from "../support/host-line.ts";
 
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
-
-/** What `serve` says on stdout: its only line. */
-export interface HostLine {
-  readonly event: "ready" | "failed";
-  readonly bindings: readonly { plugin: string; pluginId: string; address: string }[];
-  readonly reason?: string;
-  readonly retryable?: boolean;
-}
 
 /** How a process ended. */
 export interface End {

@@ -3,6 +3,7 @@ import { once } from "node:events";
 import { existsSync, readdirSync, readlinkSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { expect } from "vitest";
+import { readyLine } from "./host-line.ts";
 
 /** The real command in a process of its own, of which it is known what it keeps. */
 export class WatchedSidecar implements AsyncDisposable {
@@ -24,8 +25,7 @@ export class WatchedSidecar implements AsyncDisposable {
   /** Serves plugin `demo` of a database; returns when it's ready. */
   static async start(databaseUrl: string, ...flags: string[]): Promise<WatchedSidecar> {
     const sidecar = new WatchedSidecar(databaseUrl, flags);
-    const [line] = await once(createInterface({ input: sidecar.#child.stdout! }), "line");
-    sidecar.#address = JSON.parse(line).bindings[0].address;
+    sidecar.#address = (await readyLine(sidecar.#child)).bindings[0]!.address;
     return sidecar;
   }
 
