@@ -7,7 +7,6 @@ import {
   isConnectionLost,
   isCrowded,
   isDatabaseChanged,
-  isNameLost,
   isRefusal,
   sqlState,
   unavailable,
@@ -15,7 +14,7 @@ import {
 import type { StatementObserver } from "./observer.ts";
 import { Sockets } from "./sockets.ts";
 import { SpareClients } from "./spare-clients.ts";
-import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
+import { parserOf, StatementSender } from "./statement-sender.ts";
 import { checkStandby, prepareSession, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
@@ -51,22 +50,6 @@ const silenceMs = 2_000;
 /** How long a statement may hold up the end of the pool. */
 const closeMs = 1_000;
 
-const oid = { bool: 16, int8: 20, int4: 23 };
-
-/** PostgreSQL's types as this program wants them: int8 as bigint, everything else it doesn't name as text. */
-const parserOf: ParserOf = (type) => {
-  switch (type) {
-    case oid.bool:
-      return (text) => text === "t";
-    case oid.int8:
-      return BigInt;
-    case oid.int4:
-      return Number;
-    default:
-      return (text) => text;
-  }
-};
-
 /**
  * A few connections to the database, opened when needed and dropped when broken.
  *
@@ -76,7 +59,7 @@ const parserOf: ParserOf = (type) => {
 export class Pool {
   readonly #pool: pg.Pool;
   readonly #options: PoolOptions;
-  readonly #known = new KnownColumns(parserOf);
+  readonly #sender: StatementSender;
   readonly #sockets = new Sockets();
   /** When each connection was opened, in terms of {@link retire}. */
   readonly #ages = new WeakMap<pg.PoolClient, number>();
@@ -90,11 +73,11 @@ export class Pool {
   readonly #clients = new Set<pg.PoolClient>();
   readonly #spare = new SpareClients();
   #refusedAt = 0;
-  #usesNames: boolean;
 
   constructor(options: PoolOptions) {
     this.#options = options;
-    this.#usesNames = options.connection.namedStatements !== false;
+    const usesNames = options.connection.namedStatements !== false;
+    this.#sender = new StatementSender({ usesNames, log: options.log });
     this.#pool = new pg.Pool({
       ...options.connection,
       types: { getTypeParser: (type: number) => parserOf(type) },
@@ -194,7 +177,7 @@ export class Pool {
     let broken: Error | undefined;
     try {
       // Each caller names the columns of its statement.
-      const rows = (await this.#query(client, statement, values)) as Row[];
+      const rows = (await this.#sender.send(client, statement, values)) as Row[];
       watched?.ended();
       this.#answeredAt = performance.now();
       return rows;
@@ -222,46 +205,6 @@ export class Pool {
 
   #isUsable(client: pg.PoolClient): boolean {
     return this.#silence === undefined && this.#ages.get(client) === this.#age;
-  }
-
-  /**
-   * Sends a statement under its name, unless it was found, or known from the start, that names get lost on
-   * the way. Then nothing has run yet, and it is sent again without one: it is parsed anew each time.
-   */
-  async #query(
-    client: pg.PoolClient,
-    statement: Statement,
-    values: readonly unknown[],
-  ): Promise<unknown[]> {
-    const isNamed = this.#usesNames;
-    try {
-      return await this.#send(client, statement, values, isNamed);
-    } catch (error) {
-      if (!isNamed || !isNameLost(error)) {
-        throw error;
-      }
-      if (this.#usesNames) {
-        this.#usesNames = false;
-        this.#options.log.warn(
-          "a pooler loses prepared statements: none are used from now on; start with --no-prepared-statements",
-        );
-      }
-      return await this.#send(client, statement, values, false);
-    }
-  }
-
-  #send(
-    client: pg.PoolClient,
-    statement: Statement,
-    values: readonly unknown[],
-    isNamed: boolean,
-  ): Promise<unknown[]> {
-    return new Promise((resolve, reject) => {
-      const query = new StatementQuery(statement, values, isNamed, this.#known, (error) => {
-        error === null ? resolve(query.rows) : reject(error);
-      });
-      client.query(query);
-    });
   }
 
   /**

@@ -1,0 +1,80 @@
+import type { PoolClient } from "pg";
+import type { Log } from "../log.ts";
+import { isNameLost } from "./errors.ts";
+import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
+import type { Statement } from "./statements.ts";
+
+const oid = { bool: 16, int8: 20, int4: 23 };
+
+/** PostgreSQL's types as this program wants them: int8 as bigint, everything else it doesn't name as text. */
+export const parserOf: ParserOf = (type) => {
+  switch (type) {
+    case oid.bool:
+      return (text) => text === "t";
+    case oid.int8:
+      return BigInt;
+    case oid.int4:
+      return Number;
+    default:
+      return (text) => text;
+  }
+};
+
+/** How statements are sent. */
+export interface StatementSenderOptions {
+  /** Whether they have names to begin with, under which the server keeps them prepared. */
+  readonly usesNames: boolean;
+  readonly log: Log;
+}
+
+/** Sends statements on connections of one database. */
+export class StatementSender {
+  readonly #known = new KnownColumns(parserOf);
+  readonly #log: Log;
+  #usesNames: boolean;
+
+  constructor({ usesNames, log }: StatementSenderOptions) {
+    this.#usesNames = usesNames;
+    this.#log = log;
+  }
+
+  /**
+   * Sends a statement under its name, unless it was found, or known from the start, that names get lost on
+   * the way. Then nothing has run yet, and it is sent again without one: it is parsed anew each time.
+   */
+  async send(
+    client: PoolClient,
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<unknown[]> {
+    const isNamed = this.#usesNames;
+    try {
+      return await this.#sendOnce(client, statement, values, isNamed);
+    } catch (error) {
+      if (!isNamed || !isNameLost(error)) {
+        throw error;
+      }
+      if (this.#usesNames) {
+        this.#usesNames = false;
+        this.#log.warn(
+          "a pooler loses prepared statements: none are used from now on; start with --no-prepared-statements",
+        );
+      }
+      return await this.#sendOnce(client, statement, values, false);
+    }
+  }
+
+  #sendOnce(
+    client: PoolClient,
+    statement: Statement,
+    values: readonly unknown[],
+    isNamed: boolean,
+  ): Promise<unknown[]> {
+    return new Promise((resolve, reject) => {
+      const query = new StatementQuery(statement, values, isNamed, this.#known, (error) => {
+        error === null ? resolve(query.rows) : reject(error);
+      });
+      client.query(query);
+    });
+  }
+}
