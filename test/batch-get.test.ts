@@ -166,37 +166,48 @@ test("entries of 40 MiB together are answered, and of more than 64 MiB are RESOU
   expect(await values("missing")).toEqual([undefined]);
 });
 
-test("it is one snapshot: what Transacts keep equal is never seen to differ", async () => {
-  await using second = await testSidecar(database);
-  const keys = ["a", "b", "c", "d"];
-  const writeAll = (by: TestClient, n: number) =>
-    by.call("transact", {
-      operations: keys.map((key) => ({
-        operation: { case: "set", value: { scope, key, valueJson: `${n}` } },
-      })),
-    });
-  await writeAll(client, 0);
-  let isWriting = true;
-  const write = async () => {
-    for (let n = 1; n <= 60; n++) {
-      await Promise.all([writeAll(client, n), writeAll(second.client, -n)]);
-    }
-    isWriting = false;
-  };
-  const seen = new Set<string>();
-  const read = async (by: TestClient) => {
-    let last = 0n;
-    while (isWriting) {
-      const { results, revision } = await by.call("batchGet", { names: keys.map(named) });
-      const entries = results.map(({ entry }) => entry!);
-      expect(new Set(entries.map(({ valueJson }) => valueJson)).size).toBe(1);
-      // Nothing else is written: the last of the four took the plugin's revision.
-      expect(entries.map((entry) => revision - entry.revision)).toEqual([3n, 2n, 1n, 0n]);
-      expect(revision).toBeGreaterThanOrEqual(last);
-      last = revision;
-      seen.add(entries[0]!.valueJson);
-    }
-  };
-  await Promise.all([write(), read(client), read(second.client)]);
-  expect(seen.size).toBeGreaterThan(5);
-});
+// Of many names a sidecar that does nothing else reads one half beside the other.
+test.for([
+  ["of a few names", 0],
+  ["of many", 60],
+] as const)(
+  "it is one snapshot, %s: what Transacts keep equal is never seen to differ",
+  async ([, others]) => {
+    await using second = await testSidecar(database);
+    await using onlyReads = await testSidecar(database);
+    const keys = ["a", "b", "c", "d"];
+    const missing = Array.from({ length: others }, (_, n) => `missing ${n}`);
+    const names = ["a", "b", ...missing, "c", "d"].map(named);
+    const writeAll = (by: TestClient, n: number) =>
+      by.call("transact", {
+        operations: keys.map((key) => ({
+          operation: { case: "set", value: { scope, key, valueJson: `${n}` } },
+        })),
+      });
+    await writeAll(client, 0);
+    let isWriting = true;
+    const write = async () => {
+      for (let n = 1; n <= 60; n++) {
+        await Promise.all([writeAll(client, n), writeAll(second.client, -n)]);
+      }
+      isWriting = false;
+    };
+    const seen = new Set<string>();
+    const read = async (by: TestClient) => {
+      let last = 0n;
+      while (isWriting) {
+        const { results, revision } = await by.call("batchGet", { names });
+        const entries = results.flatMap(({ entry }) => entry ?? []);
+        expect(entries.map(({ key }) => key)).toEqual(keys);
+        expect(new Set(entries.map(({ valueJson }) => valueJson)).size).toBe(1);
+        // Nothing else is written: the last of the four took the plugin's revision.
+        expect(entries.map((entry) => revision - entry.revision)).toEqual([3n, 2n, 1n, 0n]);
+        expect(revision).toBeGreaterThanOrEqual(last);
+        last = revision;
+        seen.add(entries[0]!.valueJson);
+      }
+    };
+    await Promise.all([write(), read(client), read(second.client), read(onlyReads.client)]);
+    expect(seen.size).toBeGreaterThan(5);
+  },
+);

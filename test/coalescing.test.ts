@@ -71,7 +71,8 @@ test("BatchGets of a few names share them too, with each other and with Gets; on
     expect(results.map(({ entry }) => entry?.valueJson)).toEqual(many.map(expected));
   });
   await Promise.all(long);
-  expect(takeReads()).toBe(long.length);
+  // The first one may have found nothing under way: then it was read by halves.
+  expect([long.length, long.length + 1]).toContain(takeReads());
 });
 
 test("with coalescing off each call is a statement of its own, on no more connections", async () => {

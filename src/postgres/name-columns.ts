@@ -10,10 +10,16 @@ export function nameColumns(names: readonly EntryName[]): (string | null)[][] {
   ];
 }
 
-/** The parameters that name entries of one scope and namespace, and their keys; undefined if they aren't. */
-export function placeColumns(
-  names: readonly EntryName[],
-): readonly (string | null | string[])[] | undefined {
+/** The parameters that name entries of one scope and namespace. */
+export type PlaceColumns = readonly [
+  kind: string,
+  id: string | null,
+  namespace: string,
+  keys: readonly string[],
+];
+
+/** The same if all of them are of one scope and namespace; otherwise undefined. */
+export function placeColumns(names: readonly EntryName[]): PlaceColumns | undefined {
   const [first] = names;
   if (first === undefined) {
     return undefined;

@@ -30,6 +30,27 @@ export class PluginDatabase {
   }
 
   /**
+   * The rows of a statement that only reads, for two lists of values at once. Undefined if anybody could
+   * have to wait for that: something else is under way, or there is no second connection yet. Then one is
+   * opened for the next time.
+   */
+  async readTwice<Row>(
+    statement: Statement,
+    first: readonly unknown[],
+    second: readonly unknown[],
+  ): Promise<[Row[], Row[]] | undefined> {
+    if (!this.#pool.isQuiet) {
+      return undefined;
+    }
+    if (this.#pool.idle < 2) {
+      // By then the statement that is run instead has the first one.
+      setImmediate(() => void this.#pool.widen());
+      return undefined;
+    }
+    return await Promise.all([this.read<Row>(statement, first), this.read<Row>(statement, second)]);
+  }
+
+  /**
    * The rows of a statement. None at all means that the plugin has no counter: then one is made.
    *
    * @throws {PluginNotRegistered} when the plugin is gone.

@@ -117,6 +117,11 @@ export class Pool {
     return this.#pool.idleCount;
   }
 
+  /** Whether no statement is under way, nor waits. */
+  get isQuiet(): boolean {
+    return this.idle === this.size && this.waiting === 0;
+  }
+
   /** Statements that wait for a connection. */
   get waiting(): number {
     return this.#pool.waitingCount;
@@ -162,6 +167,16 @@ export class Pool {
   /** Lets no statement use the connections there are: new ones may lead to another server. */
   retire(): void {
     this.#age += 1;
+  }
+
+  /** Opens a connection more than there are, for statements to come. That it can't be had does no harm. */
+  async widen(): Promise<void> {
+    if (this.idle === 0 && this.size < this.#options.connections && !this.isCrowded) {
+      await this.#connect().then(
+        (client) => client.release(),
+        () => undefined,
+      );
+    }
   }
 
   /**

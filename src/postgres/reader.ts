@@ -1,5 +1,5 @@
 import type { Cancellation } from "../state/cancellation.ts";
-import type { Entry, EntryName, Revision } from "../state/entry.ts";
+import type { Entry, EntryName } from "../state/entry.ts";
 import { StateError, TooLargeToRead } from "../state/errors.ts";
 import { maxReadableValueBytes } from "../state/limits.ts";
 import type { At } from "../state/store.ts";
@@ -7,21 +7,11 @@ import { ReadLost } from "./errors.ts";
 import { type Cost, Lane, type LaneLimits, type Remedy } from "./lane.ts";
 import { nameColumns, placeColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
+import { asOneSnapshot, entryOf, isLarge, type ReadRow, revisionOf } from "./read-rows.ts";
 import { readEntries, readLargeEntries, readPlace } from "./statements.ts";
 
 /** Bytes of large values after which one statement of a batch ends; the next goes on. */
 const maxReadBytes = 8 * 1024 * 1024;
-
-/** One entry that was asked for; its own columns are null when there is none. */
-type Row = readonly [
-  value: string | null,
-  revision: bigint | null,
-  createdUs: bigint | null,
-  updatedUs: bigint | null,
-  expiresUs: bigint | null,
-  /** Of the snapshot: in the first row at least. */
-  pluginRevision: bigint | null,
-];
 
 /** An entry, or none, with the plugin's revision at that moment. */
 export type Read = At & { readonly entry: Entry | undefined };
@@ -65,9 +55,9 @@ export class Reader {
 
   /** Entries of one snapshot, by statements of their own. */
   async readAll(names: readonly EntryName[]): Promise<ReadAll> {
-    let rows = await this.#readSmall(names);
+    let rows = (await this.#readHalves(names)) ?? (await this.#readSmall(names));
     if (rows.some(isLarge)) {
-      rows = await this.#database.read<Row>(readLargeEntries, [
+      rows = await this.#database.read<ReadRow>(readLargeEntries, [
         ...nameColumns(names),
         maxReadableValueBytes,
       ]);
@@ -103,12 +93,31 @@ export class Reader {
     return answers;
   }
 
+  /**
+   * A row for each of many names of one place, by two statements at once, which takes three quarters of the
+   * time. Undefined when others would have to wait for it, or it was no single snapshot.
+   */
+  async #readHalves(names: readonly EntryName[]): Promise<ReadRow[] | undefined> {
+    const place = placeColumns(names);
+    if (names.length <= maxSharedNames || place === undefined) {
+      return undefined;
+    }
+    const [kind, id, namespace, keys] = place;
+    const middle = Math.ceil(keys.length / 2);
+    const halves = await this.#database.readTwice<ReadRow>(
+      readPlace,
+      [kind, id, namespace, keys.slice(0, middle)],
+      [kind, id, namespace, keys.slice(middle)],
+    );
+    return halves && asOneSnapshot(...halves);
+  }
+
   /** A row for each name, without values that are large. */
-  #readSmall(names: readonly EntryName[]): Promise<Row[]> {
+  #readSmall(names: readonly EntryName[]): Promise<ReadRow[]> {
     const place = placeColumns(names);
     return place === undefined
-      ? this.#database.read<Row>(readEntries, nameColumns(names))
-      : this.#database.read<Row>(readPlace, place);
+      ? this.#database.read<ReadRow>(readEntries, nameColumns(names))
+      : this.#database.read<ReadRow>(readPlace, place);
   }
 
   /** Answers as many of the calls for a large one as go into one statement, the first at least. */
@@ -118,7 +127,7 @@ export class Reader {
     answers: (Answer | undefined)[],
   ): Promise<void> {
     const wanted = large.flatMap((index) => calls[index] ?? []);
-    const rows = await this.#database.read<Row>(readLargeEntries, [
+    const rows = await this.#database.read<ReadRow>(readLargeEntries, [
       ...nameColumns(wanted),
       maxReadBytes,
     ]);
@@ -132,8 +141,6 @@ export class Reader {
   }
 }
 
-const pluginRevision = 5;
-
 function cost(names: readonly EntryName[]): Cost {
   return { weight: names.length, bytes: 0 };
 }
@@ -143,30 +150,4 @@ function remedy(error: unknown): Remedy {
     return "again";
   }
   return error instanceof StateError && error.isOneCallsFault ? "one_by_one" : "fail";
-}
-
-/** There is an entry, but not its value: no entry has none. */
-function isLarge([value, revision]: Row): boolean {
-  return value === null && revision !== null;
-}
-
-function revisionOf(rows: readonly Row[]): Revision {
-  return (rows[0]?.[pluginRevision] ?? 0n) as Revision;
-}
-
-function entryOf(name: EntryName | undefined, row: Row): Entry | undefined {
-  const [value, revision, createdUs, updatedUs, expiresUs] = row;
-  if (name === undefined || revision === null) {
-    return undefined;
-  }
-  return {
-    scope: name.scope,
-    namespace: name.namespace,
-    key: name.key,
-    valueJson: value ?? undefined,
-    revision: revision as Revision,
-    createdUs: createdUs ?? undefined,
-    updatedUs: updatedUs ?? undefined,
-    expiresUs: expiresUs ?? undefined,
-  };
 }

@@ -49,12 +49,14 @@ export const readEntries: Statement = {
       from plugin_sidecar.read_entries($1, $2, $3, $4, $5)`,
 };
 
-/** Single entries of one scope and namespace, likewise. See migrations/0010. */
+/** Single entries of one scope and namespace, likewise; in the first row also when. See migrations/0010. */
 export const readPlace: Statement = {
   name: "read_place",
   rowMode: "array",
   text: `
-    select ${readColumns}
+    select ${readColumns},
+           case when plugin_revision is not null
+                then plugin_sidecar.microseconds(statement_timestamp()) end as read_us
       from plugin_sidecar.read_place($1, $2, $3, $4, $5)`,
 };
 

@@ -2,11 +2,14 @@ import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { StatementsSeen } from "./statements-seen.ts";
 
-/** What is to happen at the next run of a statement: to it, or when it is done to its reply. */
+/**
+ * What is to happen at the next run of a statement: to it, or when it is done to its reply. `pass` lets it
+ * go on after all.
+ */
 interface Fault {
   readonly statement: string;
   readonly at: "request" | "reply";
-  readonly happen: () => void;
+  readonly happen: (pass: () => void) => void;
 }
 
 /** What of a connection is lost. */
@@ -140,6 +143,15 @@ export class FaultProxy implements AsyncDisposable {
     this.#fault = { statement, at: "reply", happen };
   }
 
+  /** Keeps the next run of a statement from the database, until the function that is returned is called. */
+  holdBefore(statement: string): () => void {
+    const held: (() => void)[] = [];
+    this.#fault = { statement, at: "request", happen: (pass) => void held.push(pass) };
+    return () => {
+      for (const pass of held) pass();
+    };
+  }
+
   /** Forgets what was to happen. */
   spare(): void {
     this.#fault = undefined;
@@ -179,7 +191,10 @@ export class FaultProxy implements AsyncDisposable {
       this.#statements.push(...statements);
       fault ??= this.#takeFault(statements);
       if (fault?.at === "request") {
-        fault.happen();
+        fault.happen(() => {
+          fault = undefined;
+          toUpstream(bytes);
+        });
       } else if (passes("requests")) {
         toUpstream(bytes);
       }
@@ -188,7 +203,7 @@ export class FaultProxy implements AsyncDisposable {
       const happen = fault?.happen ?? this.#beforeReply;
       this.#beforeReply = undefined;
       if (happen !== undefined) {
-        happen();
+        happen(() => toClient(bytes));
       } else if (passes("replies")) {
         toClient(bytes);
       }
