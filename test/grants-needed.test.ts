@@ -23,6 +23,10 @@ async function callEverything(client: TestClient): Promise<void> {
   await client.call("get", large);
   await client.call("batchGet", { names: [large, { ...large, namespace: "elsewhere" }] });
   await client.call("list", { scope });
+  const places = ["here", "there"].map((namespace) => ({ ...name, namespace, valueJson: "1" }));
+  await client.call("transact", {
+    operations: places.map((value) => ({ operation: { case: "set", value } })),
+  });
   await client.call("set", { ...name, valueJson: "{}", ttl: { seconds: 60n } });
   const change = { case: "mergePatch" as const, value: '{"a":1}' };
   await client.call("update", { ...name, change });

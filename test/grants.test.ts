@@ -212,16 +212,17 @@ test("the SQL of the grants names each object with its schema, quoted", () => {
   );
 });
 
-test("every function that a statement calls has a search path of its own", async () => {
+test("every function that a statement calls has a search path of its own, or needs none", async () => {
   await using database = await testDatabase();
   const called = Object.values(statements)
     .map((statement) => ("text" in statement ? statement.text : ""))
     .flatMap((text) => [...text.matchAll(/plugin_sidecar\.(\w+)\(/g)].map(([, one]) => one));
   expect(called).toContain("write_entries");
+  // What stands behind `return` was resolved when the function was made.
   const fixed = await database.query<{ name: string }>(
     `select proname as name from pg_proc
       where pronamespace = 'plugin_sidecar'::regnamespace
-        and 'search_path=pg_catalog, pg_temp' = any (proconfig)`,
+        and ('search_path=pg_catalog, pg_temp' = any (proconfig) or prosqlbody is not null)`,
   );
   expect(fixed.map((one) => one.name)).toEqual(expect.arrayContaining(called));
 });

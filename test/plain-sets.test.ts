@@ -5,8 +5,9 @@ import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
-// Sets without conditions are written by a function of their own, which mustn't be told from the general
-// one: two plugins are told the same, one of them beside a check, with which the general one is used.
+// Sets without conditions are written by functions of their own, one for those of one place and one for
+// others, which mustn't be told from the general one: two plugins are told the same, one of them beside a
+// check, with which the general one is used.
 
 let database: TestDatabase;
 let server: TestSidecar;
@@ -34,19 +35,17 @@ const hour = { seconds: 3600n };
 const oneSet = fc.record({
   scope: fc.constantFrom(...scopes),
   namespace: fc.constantFrom("", "other"),
-  key: fc.constantFrom("a", "b", "é", "d".repeat(300)),
+  key: fc.constantFrom("a", "b", "c", "é", "f", "d".repeat(300)),
   valueJson: fc.oneof(fc.json({ maxDepth: 2 }), fc.constant(`"${"long ".repeat(4_000)}"`)),
   ttl: fc.constantFrom(undefined, undefined, moment, hour),
 });
 const identity = ({ scope, namespace, key }: { scope: object; namespace: string; key: string }) =>
   JSON.stringify([scope, namespace, key]);
-const batches = fc.array(
-  fc.uniqueArray(oneSet, { minLength: 1, maxLength: 20, selector: identity }),
-  {
-    minLength: 1,
-    maxLength: 6,
-  },
-);
+const anywhere = fc.uniqueArray(oneSet, { minLength: 1, maxLength: 20, selector: identity });
+const inOnePlace = fc
+  .tuple(oneSet, fc.uniqueArray(oneSet, { minLength: 1, maxLength: 6, selector: ({ key }) => key }))
+  .map(([{ scope, namespace }, sets]) => sets.map((set) => ({ ...set, scope, namespace })));
+const batches = fc.array(fc.oneof(anywhere, inOnePlace), { minLength: 1, maxLength: 6 });
 const check = {
   scope: scopes[1]!,
   key: "never",
@@ -80,6 +79,6 @@ test("what Sets without conditions do is what they do where they are judged one 
         await sleep(2 * momentMs);
       }
     }),
-    { numRuns: 40 },
+    { numRuns: 60 },
   );
 });

@@ -42,6 +42,7 @@ const functions: readonly string[] = [
   "remember_request",
   "remove_expired",
   "set_entries",
+  "set_place",
   "settle_batch",
   "sweep",
   "sweep_answers",

@@ -30,6 +30,14 @@ export const setEntries: Statement = {
       from plugin_sidecar.set_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 };
 
+/** The same for entries of one scope and namespace. See migrations/0011. */
+export const setPlace: Statement = {
+  name: "set_place",
+  text: `
+    select ${answerColumns}
+      from plugin_sidecar.set_place($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+};
+
 /** What became of a batch whose answer was lost. See migrations/0003. */
 export const settleBatch: Statement = {
   name: "settle_batch",
