@@ -11,6 +11,7 @@ const timeout = 30_000 + calls * 10;
 
 let database: TestDatabase;
 let sidecars: TestSidecar[];
+let reader: TestSidecar;
 
 beforeAll(async () => {
   database = await testDatabase();
@@ -19,19 +20,20 @@ beforeAll(async () => {
     await testSidecar(database),
     await testSidecar(database),
   ];
+  reader = await testSidecar(database);
 });
 
 afterAll(async () => {
-  await Promise.all(sidecars.map((sidecar) => sidecar[Symbol.asyncDispose]()));
+  await Promise.all([...sidecars, reader].map((sidecar) => sidecar[Symbol.asyncDispose]()));
   await database[Symbol.asyncDispose]();
 });
 
-test("what three sidecars and a foreign writer do to a few entries at once is strictly serialisable", {
+test("what three sidecars and a foreign writer do to a few entries at once, and a fourth one reads, is strictly serialisable", {
   timeout,
 }, async () => {
   const seed = anySeed();
   console.info(`history of ${calls} calls, PLUGIN_STATE_HISTORY_SEED=${seed}`);
-  const history = await recordHistory({ database, sidecars, calls, seed });
+  const history = await recordHistory({ database, sidecars, reader, calls, seed });
   console.info(summaryOf(history.operations));
 
   const started = performance.now();

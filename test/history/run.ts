@@ -4,13 +4,15 @@ import type { TestSidecar } from "../support/sidecar.ts";
 import type { History, Recorded } from "./operation.ts";
 import { Random } from "./random.ts";
 import { RecordedClient, RecordedForeigner, Recorder } from "./recorder.ts";
-import { names, Workload } from "./workload.ts";
+import { manyNames, names, Workload } from "./workload.ts";
 
 /** A random history of a plugin that has no entries yet. */
 export interface RunOptions {
   readonly database: TestDatabase;
   /** Of the same plugin. */
   readonly sidecars: readonly TestSidecar[];
+  /** Of the same plugin, too, with nothing to do but one BatchGet of many names after the other. */
+  readonly reader?: TestSidecar;
   readonly calls: number;
   readonly seed: number;
 }
@@ -43,7 +45,11 @@ class Run {
   async work(): Promise<void> {
     const { sidecars } = this.#options;
     const rows = Array.from({ length: sidecars.length * clientsPerSidecar }, (_, row) => row);
-    await Promise.all([...rows.map((row) => this.#client(row)), this.#foreigner()]);
+    await Promise.all([
+      ...rows.map((row) => this.#client(row)),
+      this.#foreigner(),
+      this.#readMany(),
+    ]);
     const reader = new RecordedClient(this.recorder, "reader", sidecars[0]!.client);
     await reader.call({ do: "batchGet", names });
   }
@@ -73,6 +79,17 @@ class Run {
       if (isRepeated) {
         await there.call(request);
       }
+    }
+  }
+
+  /** Reads what nothing else keeps waiting: such BatchGets are two statements, of one snapshot all the same. */
+  async #readMany(): Promise<void> {
+    const { reader, seed } = this.#options;
+    if (reader === undefined) return;
+    const client = new RecordedClient(this.recorder, "reads-many", reader.client);
+    const random = new Random(seed - 2);
+    while (!this.#isOver) {
+      await client.call({ do: "batchGet", names: random.oneOf(manyNames) });
     }
   }
 

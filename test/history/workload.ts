@@ -29,6 +29,13 @@ export const names: readonly Name[] = [
 
 const places = [...new Set(names.map(({ place }) => place))];
 
+/** The names of each place, the first and the last with many between them that nobody writes. */
+export const manyNames: readonly (readonly Name[])[] = places.map((place) => {
+  const [first, ...others] = names.filter((name) => name.place === place);
+  const unwritten = Array.from({ length: 40 }, (_, n) => ({ place, key: `unwritten-${n}` }));
+  return [first!, ...unwritten, ...others];
+});
+
 /** What one client asks: at random, but with revisions in mind that it has seen. */
 export class Workload {
   readonly #random: Random;

@@ -27,7 +27,7 @@ export class StatementsSeen {
         .toString("latin1", head + 4, Math.min(end, 1000))
         .split("\0");
       if (type === "P" && first === "") {
-        this.#unnamed = /plugin_sidecar\.(\w+)\(/.exec(second ?? "")?.[1] ?? second ?? "";
+        this.#unnamed = /from\s+plugin_sidecar\.(\w+)\(/.exec(second ?? "")?.[1] ?? second ?? "";
       } else if (type === "B" && second !== undefined) {
         seen.push(second || this.#unnamed);
       } else if (type === "Q" && first !== undefined) {
