@@ -2,7 +2,7 @@ import type { Entry, EntryName, Revision } from "../state/entry.ts";
 import type { Failure, OperationResult, Write, WriteOutcome } from "../state/requests.ts";
 import { type Part, partsOf } from "./write-batch.ts";
 
-/** A row of write_entries, set_entries, set_place or settle_batch: first one with ord 0, then one for each longer answer. */
+/** A row of what writes a batch or settles one: first one with ord 0, then one for each longer answer. */
 export interface AnswerRow {
   readonly ord: number;
   /** As PostgreSQL writes an array: `{0,1,-2}`. */

@@ -40,6 +40,22 @@ describe("when the server has no connection left for it", () => {
     });
   });
 
+  test("a BatchGet that a second one would be opened for is answered with the first, and nobody notices", async () => {
+    await limitTo(1);
+    await expect.poll(get).toBeDefined();
+    await terminate((await server.sidecarSessions()).length - 1);
+    await pause(1_500);
+    const beganAt = performance.now();
+    const names = Array.from({ length: 100 }, (_, n) => ({ ...name, key: `${n}` }));
+    for (let n = 0; n < 50; n++) {
+      const { results } = await scene.sidecar.client.call("batchGet", { names });
+      expect(results).toHaveLength(names.length);
+    }
+    expect(scene.health.since(beganAt)).toEqual([]);
+    expect(await server.sidecarSessions()).toHaveLength(1);
+    await limitTo(-1);
+  });
+
   test("but those it has, and they all end at once, it opens others where they were", {
     timeout,
   }, async () => {
