@@ -3,6 +3,7 @@ import type { ServerInterceptor } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
 import type { Connection, Connections } from "./connections.ts";
 import { derivedCalls } from "./derived-call.ts";
+import { forgetWhenClosed } from "./ended-streams.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
 import { shortWays } from "./short-ways.ts";
 
@@ -61,6 +62,7 @@ export function boundCalls(connections: Connections, overloaded: Overloaded): Se
   }));
   return (method, call) => {
     const derived = bounded(call);
+    forgetWhenClosed((derived as unknown as BaseCall).stream);
     if (method.responseStream) {
       admitLong(derived as unknown as BaseCall, connections, overloaded);
     }

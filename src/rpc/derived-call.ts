@@ -4,9 +4,9 @@ import type { ServerInterceptingCall } from "@grpc/grpc-js";
  * Makes the call objects that an interceptor is given behave otherwise, by making each an instance of
  * a subclass of what it was.
  *
- * Not by giving each a function of its own: a closure kept in a property that the object wasn't made
- * with links each call to the next for V8, so that none is collected while young (see
- * stream-tables.ts, and docs/performance.md).
+ * Not by giving each a function of its own: V8 allocates a function that is written into a property
+ * where it is made with what lives long, and it keeps its call from being collected while young (see
+ * ended-streams.ts).
  *
  * @param methodsOf The subclass's methods, made once for each class of calls.
  */

@@ -4,6 +4,7 @@ import { Connections, type Refusal } from "./connections.ts";
 import { defaultMaxCallMs } from "./default-bounds.ts";
 import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
+import { runUnaryCalls } from "./unary-calls.ts";
 
 /** What bounds one server's calls. */
 export interface ServerLimits {
@@ -79,6 +80,7 @@ export function createGrpcServer(limits: ServerLimits): Server {
   });
   bindConnections(server, connections);
   completeUnknownMethods(server, complete);
+  runUnaryCalls(server);
   // No public option reaches node:http2. A test notices if this private field goes.
   const http2Options: unknown = Reflect.get(server, "commonServerOptions");
   if (typeof http2Options === "object" && http2Options !== null) {
