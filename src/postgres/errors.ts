@@ -118,10 +118,16 @@ export function isRefusal(error: unknown): boolean {
   return error instanceof pg.DatabaseError;
 }
 
+/** A statement was given up because its answer took too long. Its connection is of no more use. */
+export class StatementLate extends Error {
+  constructor(statement: string) {
+    super(`${statement} wasn't answered in time`);
+  }
+}
+
 /** Whether a statement was given up because its answer took too long. */
 export function isTimeout(error: unknown): boolean {
-  // pg has neither a class nor a code for it.
-  return error instanceof Error && error.message === "Query read timeout";
+  return error instanceof StatementLate;
 }
 
 /** What a prepared statement finds on a server connection that a pooler took from another client. */

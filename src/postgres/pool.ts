@@ -77,7 +77,8 @@ export class Pool {
   constructor(options: PoolOptions) {
     this.#options = options;
     const usesNames = options.connection.namedStatements !== false;
-    this.#sender = new StatementSender({ usesNames, log: options.log });
+    const { timeoutMs, log } = options;
+    this.#sender = new StatementSender({ usesNames, timeoutMs, log });
     this.#pool = new pg.Pool({
       ...options.connection,
       types: { getTypeParser: (type: number) => parserOf(type) },
@@ -85,7 +86,6 @@ export class Pool {
       max: options.connections,
       connectionTimeoutMillis: Math.min(options.timeoutMs, maxConnectMs),
       idleTimeoutMillis: idleMs,
-      query_timeout: options.timeoutMs,
       keepAlive: true,
       keepAliveInitialDelayMillis: keepAliveMs,
       stream: () => this.#sockets.make(),
@@ -290,12 +290,15 @@ export class Pool {
    * acknowledged, or never get it.
    */
   async #prepare(client: pg.ClientBase): Promise<void> {
-    const { rows } = await client.query<{ standby: boolean }>(checkStandby.text);
+    const query_timeout = this.#options.timeoutMs;
+    const asked = { text: checkStandby.text, query_timeout };
+    const { rows } = await client.query<{ standby: boolean }>(asked);
     if (rows[0]?.standby !== false) {
       throw new Error("the server is a standby");
     }
     try {
-      await client.query(prepareSession.text);
+      const prepared = { text: prepareSession.text, query_timeout };
+      await client.query(prepared);
       this.#answeredAt = performance.now();
     } catch (error) {
       if (isConnectionLost(error)) {

@@ -67,8 +67,7 @@ export class StatementQuery {
   /** pg notes under it that the connection has parsed the text; empty: it is parsed for this run. */
   readonly name: string;
   readonly text: string;
-  /** pg wraps it to end a query that takes too long. */
-  callback: (error: Error | null) => void;
+  readonly callback: (error: Error | null) => void;
   readonly rows: unknown[] = [];
   readonly #statement: Statement;
   readonly #values: readonly unknown[];

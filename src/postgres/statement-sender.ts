@@ -1,6 +1,6 @@
 import type { PoolClient } from "pg";
 import type { Log } from "../log.ts";
-import { isNameLost } from "./errors.ts";
+import { isNameLost, StatementLate } from "./errors.ts";
 import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
 import type { Statement } from "./statements.ts";
 
@@ -24,17 +24,21 @@ export const parserOf: ParserOf = (type) => {
 export interface StatementSenderOptions {
   /** Whether they have names to begin with, under which the server keeps them prepared. */
   readonly usesNames: boolean;
+  /** How long a statement may take to answer, in milliseconds. */
+  readonly timeoutMs: number;
   readonly log: Log;
 }
 
 /** Sends statements on connections of one database. */
 export class StatementSender {
   readonly #known = new KnownColumns(parserOf);
+  readonly #timeoutMs: number;
   readonly #log: Log;
   #usesNames: boolean;
 
-  constructor({ usesNames, log }: StatementSenderOptions) {
+  constructor({ usesNames, timeoutMs, log }: StatementSenderOptions) {
     this.#usesNames = usesNames;
+    this.#timeoutMs = timeoutMs;
     this.#log = log;
   }
 
@@ -64,6 +68,10 @@ export class StatementSender {
     }
   }
 
+  /**
+   * Not with pg's `query_timeout`: it writes a function into the query, which V8 then allocates with what
+   * lives long, and with it every row of every statement (see rpc/ended-streams.ts).
+   */
   #sendOnce(
     client: PoolClient,
     statement: Statement,
@@ -71,7 +79,9 @@ export class StatementSender {
     isNamed: boolean,
   ): Promise<unknown[]> {
     return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => reject(new StatementLate(statement.name)), this.#timeoutMs);
       const query = new StatementQuery(statement, values, isNamed, this.#known, (error) => {
+        clearTimeout(timer);
         error === null ? resolve(query.rows) : reject(error);
       });
       client.query(query);

@@ -168,11 +168,16 @@ test.each([
   expect(handled).not.toHaveBeenCalled();
 });
 
-test("a call that has ended leaves nothing on its stream but an ear for errors", async () => {
-  await answerTo(hello);
-  await vi.waitUntil(() => served[0]?.closed);
-  await vi.waitFor(() => expect(served[0]?.eventNames()).toEqual(["error"]));
-});
+const keepsStreams = Number.parseInt(process.versions.node, 10) >= 24;
+
+test.runIf(keepsStreams)(
+  "a call that has ended leaves its stream with an ear for errors alone",
+  async () => {
+    await answerTo(hello);
+    await vi.waitUntil(() => served[0]?.closed);
+    await vi.waitFor(() => expect(served[0]?.eventNames()).toEqual(["error"]));
+  },
+);
 
 test("what a call had is collected while it is young", async () => {
   setFlagsFromString("--expose-gc");
