@@ -2,21 +2,23 @@ import { setImmediate as turn } from "node:timers/promises";
 import type { PoolClient } from "pg";
 import { expect, onTestFinished, test } from "vitest";
 import { createLog } from "../src/log.ts";
+import { isTimeout } from "../src/postgres/errors.ts";
 import { Pool } from "../src/postgres/pool.ts";
 import { SpareClients } from "../src/postgres/spare-clients.ts";
 import { testDatabase } from "./support/database.ts";
+import { keptAfter } from "./support/young-heap.ts";
 
 const session = { name: "session", text: "select pg_backend_pid() as pid" };
 const slow = { name: "slow", text: "select pg_backend_pid() as pid, pg_sleep(0.05)" };
 
 /** A pool, and the statements that have gone out, by name. */
-async function testPool(connections: number) {
+async function testPool(connections: number, timeoutMs = 10_000) {
   const database = await testDatabase();
   const sent: string[] = [];
   const pool = new Pool({
     connection: database.connection,
     connections,
-    timeoutMs: 10_000,
+    timeoutMs,
     log: createLog("silent"),
     onConnectionFailure: () => {},
     observer: {
@@ -101,4 +103,26 @@ test("a connection that breaks before its turn is over is given up, once", async
     ["broken", true],
     ["good", undefined],
   ]);
+});
+
+test("a statement that takes too long is given up with its connection, and others go on", async () => {
+  const { pool, pidOf } = await testPool(1, 300);
+  const before = await pidOf();
+  const late = pool.run({ name: "late", text: "select pg_sleep(60)" }, []);
+
+  await expect(late).rejects.toSatisfy(isTimeout);
+
+  expect(await pidOf()).not.toBe(before);
+  expect(pool.size).toBe(1);
+});
+
+test("what a statement answered is collected while it is young", async () => {
+  const { pool } = await testPool(1);
+  const statements = 300;
+  const bytes = 500 * 100;
+  const rows = "select repeat('x', 100) as text from generate_series(1, 500)";
+
+  const kept = await keptAfter(statements, () => pool.run({ name: "rows", text: rows }, []));
+
+  expect(kept).toBeLessThan((statements * bytes) / 10);
 });
