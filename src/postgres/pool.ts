@@ -12,10 +12,11 @@ import {
   unavailable,
 } from "./errors.ts";
 import type { StatementObserver } from "./observer.ts";
+import { openSession } from "./open-session.ts";
 import { Sockets } from "./sockets.ts";
 import { SpareClients } from "./spare-clients.ts";
 import { parserOf, StatementSender } from "./statement-sender.ts";
-import { checkStandby, prepareSession, type Statement } from "./statements.ts";
+import type { Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
@@ -89,7 +90,10 @@ export class Pool {
       keepAlive: true,
       keepAliveInitialDelayMillis: keepAliveMs,
       stream: () => this.#sockets.make(),
-      onConnect: (client) => this.#prepare(client),
+      onConnect: async (client) => {
+        await openSession(client, options);
+        this.#answeredAt = performance.now();
+      },
     });
     // A connection that breaks is an event of the pool while it is idle, and of its own while it is
     // in use. Without a listener either would end the process.
@@ -283,30 +287,6 @@ export class Pool {
   #bound(): void {
     const { connections } = this.#options;
     this.#pool.options.max = this.isCrowded ? Math.min(this.#opened, connections) : connections;
-  }
-
-  /**
-   * What a connection is for before anything else: a standby is refused, as it may not have yet what was
-   * acknowledged, or never get it.
-   */
-  async #prepare(client: pg.ClientBase): Promise<void> {
-    const query_timeout = this.#options.timeoutMs;
-    const asked = { text: checkStandby.text, query_timeout };
-    const { rows } = await client.query<{ standby: boolean }>(asked);
-    if (rows[0]?.standby !== false) {
-      throw new Error("the server is a standby");
-    }
-    try {
-      const prepared = { text: prepareSession.text, query_timeout };
-      await client.query(prepared);
-      this.#answeredAt = performance.now();
-    } catch (error) {
-      if (isConnectionLost(error)) {
-        throw error;
-      }
-      // A database that is like PostgreSQL, but hasn't all of its settings.
-      this.#options.log.debug({ err: error }, "could not prepare the session");
-    }
   }
 
   #connectionFailed(error: unknown): void {

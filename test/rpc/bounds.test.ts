@@ -20,7 +20,6 @@ import { afterEach, expect, onTestFinished, test } from "vitest";
 import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.ts";
 import { StatusSchema } from "../../src/gen/google/rpc/status_pb.ts";
 import { Health } from "../../src/gen/health/v1/health_pb.ts";
-import { bytesMethod } from "../../src/rpc/codec.ts";
 import type { Refusal } from "../../src/rpc/connections.ts";
 import { HealthService } from "../../src/rpc/health.ts";
 import { HeldBytes } from "../../src/rpc/held-bytes.ts";
@@ -30,10 +29,10 @@ import { drain, type ListenOptions, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer, type ServerLimits } from "../../src/rpc/server-options.ts";
 import { overloaded } from "../../src/service/overloaded.ts";
 import { completeStatus } from "../../src/service/status.ts";
-import { dial, unary } from "./peers.ts";
+import { dial, methodAt, unary } from "./peers.ts";
 import { frame, grpcMessage, open, preface, sessionTo, socketTo, statusOf } from "./raw-client.ts";
 
-const { check, list } = Health.method;
+const { list } = Health.method;
 const refusals: Refusal[] = [];
 const mib = 1024 * 1024;
 
@@ -63,7 +62,7 @@ async function serve(limits: Partial<ServerLimits> = {}, options: ListenOptions 
 /** Size answers with its length, Large with 1 MiB, Never not at all. */
 function addTestService(server: Server): ServerUnaryCall<Buffer, Buffer>[] {
   const unanswered: ServerUnaryCall<Buffer, Buffer>[] = [];
-  const method = (name: string) => ({ ...bytesMethod(check), path: `/test.Test/${name}` });
+  const method = (name: string) => methodAt(`/test.Test/${name}`);
   const size: handleUnaryCall<Buffer, Buffer> = (call, done) =>
     done(null, Buffer.from(String(call.request.length)));
   const large: handleUnaryCall<Buffer, Buffer> = (_call, done) => done(null, Buffer.alloc(mib));
@@ -257,7 +256,7 @@ test("a stream whose deadline passes between its replies ends", async () => {
   });
   onTestFinished(async () => void (await drain(server, 0)));
   server.addService(
-    { many: { ...bytesMethod(check), path: "/test.Test/Many", responseStream: true } },
+    { many: { ...methodAt("/test.Test/Many"), responseStream: true } },
     {
       many: (call: ServerWritableStream<Buffer, Buffer>) => {
         const reply = () => void (call.cancelled || call.write(Buffer.alloc(9), () => reply()));

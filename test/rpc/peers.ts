@@ -4,10 +4,12 @@ import {
   type ClientDuplexStream,
   type ClientReadableStream,
   credentials,
+  type MethodDefinition,
   type Server,
 } from "@grpc/grpc-js";
 import { onTestFinished } from "vitest";
-import { decode, encode } from "../../src/rpc/codec.ts";
+import { Health } from "../../src/gen/health/v1/health_pb.ts";
+import { bytesMethod, decode, encode } from "../../src/rpc/codec.ts";
 import { parseListenAddress } from "../../src/rpc/listen-address.ts";
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
@@ -47,7 +49,12 @@ export function dial(address: string): Client {
 type Method<I extends DescMessage, O extends DescMessage> = DescMethod & { input: I; output: O };
 
 const pathOf = (method: DescMethod) => `/${method.parent.typeName}/${method.name}`;
-const asTheyAre = (bytes: Buffer) => bytes;
+export const asTheyAre = (bytes: Buffer) => bytes;
+
+/** A unary method of bytes, for services that only tests have. */
+export function methodAt(path: string): MethodDefinition<Buffer, Buffer> {
+  return { ...bytesMethod(Health.method.check), path };
+}
 
 /** Calls a unary method; rejects with grpc-js's ServiceError. Bytes are sent as they are. */
 export function unary<I extends DescMessage, O extends DescMessage>(

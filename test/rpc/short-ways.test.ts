@@ -17,17 +17,8 @@ import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } fro
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { ReplyHeaders } from "../../src/rpc/reply-headers.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
+import { methodAt } from "./peers.ts";
 import { grpcMessage, open, sessionTo } from "./raw-client.ts";
-
-const asTheyAre = (bytes: Buffer) => bytes;
-const plain = {
-  requestStream: false,
-  responseStream: false,
-  requestSerialize: asTheyAre,
-  requestDeserialize: asTheyAre,
-  responseSerialize: asTheyAre,
-  responseDeserialize: asTheyAre,
-} as const;
 
 type Unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => void;
 
@@ -65,10 +56,10 @@ beforeEach(async () => {
   };
   server.addService(
     {
-      echo: { ...plain, path: "/test.Echo/Echo" },
-      greet: { ...plain, path: "/test.Echo/Greet" },
-      hold: { ...plain, path: "/test.Echo/Hold" },
-      broken: { ...plain, path: "/test.Echo/Broken", requestDeserialize: refuseAll },
+      echo: methodAt("/test.Echo/Echo"),
+      greet: methodAt("/test.Echo/Greet"),
+      hold: methodAt("/test.Echo/Hold"),
+      broken: { ...methodAt("/test.Echo/Broken"), requestDeserialize: refuseAll },
     },
     { echo, greet, hold, broken: echo },
   );

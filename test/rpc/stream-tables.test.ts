@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 import { renewStreamTables } from "../../src/rpc/stream-tables.ts";
+import { methodAt } from "./peers.ts";
 
 let server: Server;
 let listener: Listener;
@@ -28,15 +29,7 @@ beforeEach(async () => {
   });
   server.addService(
     {
-      echo: {
-        path: "/test.Echo/Echo",
-        requestStream: false,
-        responseStream: false,
-        requestSerialize: (bytes: Buffer) => bytes,
-        requestDeserialize: (bytes: Buffer) => bytes,
-        responseSerialize: (bytes: Buffer) => bytes,
-        responseDeserialize: (bytes: Buffer) => bytes,
-      },
+      echo: methodAt("/test.Echo/Echo"),
     },
     {
       echo: (_call: unknown, callback: (error: null, reply: Buffer) => void) =>

@@ -2,9 +2,8 @@ import { once } from "node:events";
 import type { ServerHttp2Stream } from "node:http2";
 import { Writable } from "node:stream";
 import {
-  Client,
+  type Client,
   type ClientUnaryCall,
-  credentials,
   type handleUnaryCall,
   Metadata,
   type Server,
@@ -15,12 +14,12 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 import { keptAfter } from "../support/young-heap.ts";
+import { asTheyAre, dial, methodAt } from "./peers.ts";
 import { grpcMessage, open, sessionTo } from "./raw-client.ts";
 
 type Handle = handleUnaryCall<Buffer, Buffer>;
 
 const path = "/test.Unary/Call";
-const asTheyAre = (bytes: Buffer) => bytes;
 const hello = Buffer.from("hello");
 
 let server: Server;
@@ -45,23 +44,13 @@ beforeEach(async () => {
       },
     ],
   });
-  const method = {
-    path,
-    requestStream: false,
-    responseStream: false,
-    requestSerialize: asTheyAre,
-    requestDeserialize: asTheyAre,
-    responseSerialize: asTheyAre,
-    responseDeserialize: asTheyAre,
-  };
   const handler: Handle = (call, callback) => handle(call, callback);
-  server.addService({ call: method }, { call: handler });
+  server.addService({ call: methodAt(path) }, { call: handler });
   listener = await listen(server, { kind: "tcp", host: "127.0.0.1", port: 0 });
-  client = new Client(listener.address, credentials.createInsecure());
+  client = dial(listener.address);
 });
 
 afterEach(async () => {
-  client.close();
   await drain(server, 0);
 });
 
