@@ -22,6 +22,7 @@ async function callEverything(client: TestClient): Promise<void> {
   await client.call("set", { ...large, requestId, returnPrevious: true });
   await client.call("get", large);
   await client.call("batchGet", { names: [large, { ...large, namespace: "elsewhere" }] });
+  await client.call("batchGet", { names: [large, name] });
   await client.call("list", { scope });
   const places = ["here", "there"].map((namespace) => ({ ...name, namespace, valueJson: "1" }));
   await client.call("transact", {

@@ -37,6 +37,7 @@ const functions: readonly string[] = [
   "merge_patch",
   "microseconds",
   "read_entries",
+  "read_entry",
   "read_large_entries",
   "read_place",
   "remember_request",

@@ -8,7 +8,7 @@ import { type Cost, Lane, type LaneLimits, type Remedy } from "./lane.ts";
 import { nameColumns, placeColumns } from "./name-columns.ts";
 import type { PluginDatabase } from "./plugin-database.ts";
 import { asOneSnapshot, entryOf, isLarge, type ReadRow, revisionOf } from "./read-rows.ts";
-import { readEntries, readLargeEntries, readPlace } from "./statements.ts";
+import { readEntries, readEntry, readLargeEntries, readPlace } from "./statements.ts";
 
 /** Bytes of large values after which one statement of a batch ends; the next goes on. */
 const maxReadBytes = 8 * 1024 * 1024;
@@ -115,9 +115,13 @@ export class Reader {
   /** A row for each name, without values that are large. */
   #readSmall(names: readonly EntryName[]): Promise<ReadRow[]> {
     const place = placeColumns(names);
-    return place === undefined
-      ? this.#database.read<ReadRow>(readEntries, nameColumns(names))
-      : this.#database.read<ReadRow>(readPlace, place);
+    if (place === undefined) {
+      return this.#database.read<ReadRow>(readEntries, nameColumns(names));
+    }
+    const [kind, id, namespace, keys] = place;
+    return keys.length > 1
+      ? this.#database.read<ReadRow>(readPlace, place)
+      : this.#database.read<ReadRow>(readEntry, [kind, id, namespace, keys[0]]);
   }
 
   /** Answers as many of the calls for a large one as go into one statement, the first at least. */

@@ -68,6 +68,15 @@ export const readPlace: Statement = {
       from plugin_sidecar.read_place($1, $2, $3, $4, $5)`,
 };
 
+/** An entry alone, likewise. See migrations/0012. */
+export const readEntry: Statement = {
+  name: "read_entry",
+  rowMode: "array",
+  text: `
+    select ${readColumns}
+      from plugin_sidecar.read_entry($1, $2, $3, $4, $5)`,
+};
+
 /** Single entries with values of any size, in one snapshot. See migrations/0004. */
 export const readLargeEntries: Statement = {
   name: "read_large_entries",

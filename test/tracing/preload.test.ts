@@ -31,7 +31,7 @@ test("an SDK that NODE_OPTIONS loads gets spans, and failed calls' log lines the
     .map((line) => JSON.parse(line));
   const spans = lines.filter(({ span }) => span !== undefined).map(({ span }) => span);
   expect(spans).toEqual([
-    "read_place",
+    "read_entry",
     "pluginstate.v1.PluginStateService/Get",
     "pluginstate.v1.PluginStateService/Set",
   ]);

@@ -124,12 +124,12 @@ test("a call is a SERVER span below the worker's, and its statement a CLIENT spa
       "rpc.grpc.status_code": 0,
     },
   });
-  const [statement] = named("read_place");
+  const [statement] = named("read_entry");
   expect(statement).toMatchObject({
     kind: SpanKind.CLIENT,
     links: [],
     parentSpanContext: { traceId, spanId: idOf(call)?.spanId },
-    attributes: { "db.system.name": "postgresql", "db.operation.name": "read_place" },
+    attributes: { "db.system.name": "postgresql", "db.operation.name": "read_entry" },
   });
 });
 
@@ -201,10 +201,10 @@ test("a lost database is an error of the statement and of the call, with no text
   await using other = await testSidecar(database, ["demo"], {
     database: { kind: "url", url },
   });
-  proxy.cutBefore("read_place", () => void proxy.close());
+  proxy.cutBefore("read_entry", () => void proxy.close());
   await failure(other.client.call("get", { scope, key: "s3cret" }));
 
-  const [statement] = named("read_place");
+  const [statement] = named("read_entry");
   const [call] = named(`${service}/Get`);
   expect(statement?.status).toEqual({ code: SpanStatusCode.ERROR });
   expect(statement?.attributes["error.type"]).toBe("connection");
