@@ -9,6 +9,7 @@ import type {
   handleUnaryCall,
   Metadata,
   Server,
+  ServerUnaryCall,
   ServiceDefinition,
   StatusObject,
 } from "@grpc/grpc-js";
@@ -94,8 +95,17 @@ const callEnded = new Error("the call has ended");
 
 /** What {@link Call.signal} is. */
 class CallEnd implements CallSignal {
-  aborted = false;
+  readonly #call: ServerUnaryCall<Buffer, Buffer>;
   readonly reason = callEnded;
+
+  constructor(call: ServerUnaryCall<Buffer, Buffer>) {
+    this.#call = call;
+  }
+
+  /** grpc-js sets it at the end of every call, also of a successful one. */
+  get aborted(): boolean {
+    return this.#call.cancelled;
+  }
 
   throwIfAborted(): void {
     if (this.aborted) {
@@ -147,11 +157,7 @@ function unary(
     const openedAt = Date.now();
     onStarted?.();
     const span = tracer?.start(method.parent.typeName, method.name, call.metadata);
-    const end = new CallEnd();
-    // grpc-js emits this at the end of every call, also of a successful one.
-    call.on("cancelled", () => {
-      end.aborted = true;
-    });
+    const end = new CallEnd(call);
     const finish = (code: status, error?: unknown) => {
       const durationMs = performance.now() - startedAt;
       onFinished({ method: method.name, durationMs, code, error, traceId: span?.traceId });
