@@ -190,13 +190,20 @@ class Output {
   /** A whole number from 0 to 2^53 - 1. */
   varint(value: number): void {
     this.#makeRoom(maxVarintBytes);
+    if (value <= 0x7f) {
+      this.#buffer[this.#end++] = value;
+      return;
+    }
     this.#end = writeVarint(value, this.#buffer, this.#end);
   }
 
   /** A number of 64 bits; a negative one is written as its two's complement. */
   integer(value: number | bigint): void {
-    if (value >= 0 && value <= Number.MAX_SAFE_INTEGER) {
-      this.varint(Number(value));
+    // A bigint isn't compared with a number: that made serializing entries an eighth slower. Beyond 2^53 it
+    // becomes a number that isn't safe either.
+    const number = Number(value);
+    if (number >= 0 && number <= Number.MAX_SAFE_INTEGER) {
+      this.varint(number);
       return;
     }
     this.#makeRoom(maxVarintBytes);
