@@ -24,8 +24,8 @@ const abortTimeoutMs = 2_000;
 /**
  * How much the heap may grow, in percent of what is alive, before all of it is collected. As calls leave next
  * to nothing behind in it, V8 would let it grow to several times that, and with it what Node keeps outside
- * for each stream: 267 MB after 800,000 calls on Node 24 instead of 145 after a million, in as many calls a second
- * (docs/performance.md).
+ * for each stream: 267 MB after 800,000 calls on Node 24 instead of 145 after a million, in as many calls a
+ * second (docs/performance.md).
  */
 const heapGrowthPercent = 50;
 

@@ -25,8 +25,8 @@ interface Handler {
  * Runs a server's unary handlers, on what the interceptors made of each call.
  *
  * Where grpc-js does so it makes a Writable stream for each call, that nobody writes to, and that since
- * Node 24 keeps the call alive as ended-streams.ts says. Should grpc-js
- * ask for its own function in another way, that is used as before; a test notices.
+ * Node 24 keeps the call alive as ended-streams.ts says. Should grpc-js ask for its own function in another
+ * way, that is used as before; a test notices.
  */
 export function runUnaryCalls(server: Server): void {
   const original: unknown = Reflect.get(server, "_runHandlerForCall");
