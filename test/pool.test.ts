@@ -6,7 +6,6 @@ import { isTimeout } from "../src/postgres/errors.ts";
 import { Pool } from "../src/postgres/pool.ts";
 import { SpareClients } from "../src/postgres/spare-clients.ts";
 import { testDatabase } from "./support/database.ts";
-import { keptAfter } from "./support/young-heap.ts";
 
 const session = { name: "session", text: "select pg_backend_pid() as pid" };
 const slow = { name: "slow", text: "select pg_backend_pid() as pid, pg_sleep(0.05)" };
@@ -114,15 +113,4 @@ test("a statement that takes too long is given up with its connection, and other
 
   expect(await pidOf()).not.toBe(before);
   expect(pool.size).toBe(1);
-});
-
-test("what a statement answered is collected while it is young", async () => {
-  const { pool } = await testPool(1);
-  const statements = 300;
-  const bytes = 500 * 100;
-  const rows = "select repeat('x', 100) as text from generate_series(1, 500)";
-
-  const kept = await keptAfter(statements, () => pool.run({ name: "rows", text: rows }, []));
-
-  expect(kept).toBeLessThan((statements * bytes) / 10);
 });

@@ -13,7 +13,6 @@ import {
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
-import { keptAfter } from "../support/young-heap.ts";
 import { asTheyAre, dial, methodAt } from "./peers.ts";
 import { grpcMessage, open, sessionTo } from "./raw-client.ts";
 
@@ -166,20 +165,6 @@ test.runIf(keepsStreams)(
     await vi.waitFor(() => expect(served[0]?.eventNames()).toEqual(["error"]));
   },
 );
-
-test("what a call had is collected while it is young", async () => {
-  const calls = 300;
-  // Of each call's own; 64 kB. A text: where arrays are made, V8 may decide to make them old at once.
-  handle = (call, callback) => {
-    Reflect.set(call, "load", Buffer.alloc(64 * 1024, "x").toString("latin1"));
-    callback(null, call.request);
-  };
-  const kept = await keptAfter(calls, async () => {
-    await answerTo(hello);
-    served.length = 0;
-  });
-  expect(kept).toBeLessThan((calls * 64 * 1024) / 4);
-});
 
 interface Answer {
   readonly error: ServiceError | undefined;
