@@ -1,12 +1,18 @@
 import type { ServerHttp2Stream } from "node:http2";
 import type { ServerInterceptingCall } from "@grpc/grpc-js";
+import { ReplyEnd } from "./reply-end.ts";
 import { ReplyHeaders } from "./reply-headers.ts";
 
 /** As much of grpc-js's call as is used here. A test notices if it changes. */
 interface BaseCall {
   readonly stream: ServerHttp2Stream;
   readonly handler: { readonly deserialize: (message: Buffer) => unknown };
+  readonly callEventTracker: unknown;
+  readonly shouldSendMetrics: boolean;
+  readonly maxSendMessageSize: number;
   metadataSent: boolean;
+  wantTrailers: boolean;
+  serializeMessage(message: Buffer): Buffer;
   checkCancelled(): boolean;
   maybeSendMetadata(): void;
   maybePushNextMessage(): void;
@@ -30,9 +36,22 @@ const usualHeaders = new ReplyHeaders({
   "grpc-encoding": "identity",
 });
 
+/** What it sends after one when all went well. */
+const usualEnd = new ReplyEnd({ "grpc-status": 0, "grpc-message": "OK" });
+
+/** Larger replies are bounded by when they are written: see bounded-calls.ts. */
+const shortReplyBytes = 8 * 1024;
+
+/** A call that may be answered the short way. */
+export interface ShortCall {
+  /** Sends a reply and OK. False, and nothing is done, if it isn't one that can be sent so. */
+  answerAtOnce?(reply: Buffer): boolean;
+}
+
 /**
  * The methods of a subclass of grpc-js's call that do what is usual in less time: headers that are the
- * same for each reply, and messages that aren't compressed, which needn't be waited for.
+ * same for each reply, short replies with all that belongs to them, and messages that aren't compressed,
+ * which needn't be waited for.
  */
 export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
   // The declared type is the wrapper class; what it is stands above.
@@ -44,6 +63,23 @@ export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
           this.metadataSent = true;
           usualHeaders.send(this.stream);
         }
+      },
+    },
+    answerAtOnce: {
+      value(reply: Buffer): boolean {
+        const max = this.maxSendMessageSize;
+        const isShort =
+          reply.length <= (max === -1 ? shortReplyBytes : Math.min(max, shortReplyBytes));
+        const isBegun = this.metadataSent || this.wantTrailers;
+        const isWatched = this.callEventTracker !== null || this.shouldSendMetrics;
+        if (!isShort || isBegun || isWatched || this.checkCancelled()) {
+          return false;
+        }
+        const message = this.serializeMessage(reply);
+        this.maybeSendMetadata();
+        this.wantTrailers = true;
+        usualEnd.send(this.stream, message);
+        return true;
       },
     },
     decompressAndMaybePush: {

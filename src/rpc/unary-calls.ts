@@ -9,6 +9,7 @@ import {
   status,
 } from "@grpc/grpc-js";
 import type { OutgoingStatus } from "./outgoing-status.ts";
+import type { ShortCall } from "./short-ways.ts";
 
 type UnaryFunction = handleUnaryCall<Buffer, Buffer>;
 type Listener = Parameters<ServerInterceptingCall["start"]>[0];
@@ -138,6 +139,10 @@ class UnaryCall extends EventEmitter implements Listener, ServerUnaryCall<Buffer
   #answer(failure: Failure, reply?: Buffer | null, trailer?: Metadata): void {
     if (failure !== null) {
       this.#call.sendStatus(statusOf(failure, trailer));
+      return;
+    }
+    const short = this.#call as ServerInterceptingCall & ShortCall;
+    if (reply instanceof Buffer && trailer === undefined && short.answerAtOnce?.(reply)) {
       return;
     }
     this.#call.sendMessage(reply, () =>

@@ -7,7 +7,7 @@ import { releasing } from "./resources.ts";
 import { Round, rounds } from "./round.ts";
 import { type Served, serve } from "./serve.ts";
 
-const timeout = 60_000 + rounds * 60_000;
+const timeout = 60_000 + rounds * 20_000;
 const use = releasing();
 
 /** Breaks something while clients write, several times, and compares what they were told with what is there. */

@@ -61,6 +61,7 @@ export class Round {
   readonly #acknowledged: number[] = [];
   #writers: Promise<void>[] = [];
   #isOver = false;
+  #givesUpAt = Number.POSITIVE_INFINITY;
   #initialRevision = 0n;
 
   /**
@@ -109,6 +110,7 @@ export class Round {
   /** Lets the writers finish. To be called in any case. */
   async end(): Promise<void> {
     this.#isOver = true;
+    this.#givesUpAt = performance.now() + resumesWithinMs;
     await Promise.all(this.#writers);
   }
 
@@ -174,12 +176,16 @@ export class Round {
     return attempt({ do: "transact", checks: [], operations });
   }
 
-  /** Repeated until it is acknowledged, always with the same request id. */
+  /**
+   * Repeated until it is acknowledged, always with the same request id; not for ever once the round is over:
+   * there may be nobody any more.
+   */
   async #countingOnce(attempt: Attempt): Promise<Outcome> {
     const request = { ...this.#increment("counted once"), requestId: randomUUID() };
     for (;;) {
       const outcome = await attempt(request);
-      if (outcome.kind === "ok" || outcome.kind === "refused") {
+      const isSettled = outcome.kind === "ok" || outcome.kind === "refused";
+      if (isSettled || performance.now() > this.#givesUpAt) {
         return outcome;
       }
       await pause(pauseAfterFailureMs);

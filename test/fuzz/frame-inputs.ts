@@ -38,7 +38,8 @@ export async function recordFrames(path: string, message: Uint8Array): Promise<R
   return frames;
 }
 
-function split(bytes: Buffer): Buffer[] {
+/** The frames that are whole. */
+export function split(bytes: Buffer): Buffer[] {
   const frames: Buffer[] = [];
   for (let at = 0; at + 9 <= bytes.length; ) {
     const end = at + 9 + bytes.readUIntBE(at, 3);

@@ -1,3 +1,4 @@
+import type { ServerHttp2Stream } from "node:http2";
 import type { DescMessage, DescMethod, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import {
   Client,
@@ -14,24 +15,39 @@ import { parseListenAddress } from "../../src/rpc/listen-address.ts";
 import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 
+interface Started {
+  readonly server: Server;
+  readonly listener: Listener;
+  readonly address: string;
+  /** Its end of each call so far. */
+  readonly served: ServerHttp2Stream[];
+}
+
 /** Starts a server on a real socket, with `add` for its services, until the test ends. */
 export async function start(
   add: (server: Server) => void,
   address = "127.0.0.1:0",
-): Promise<{ server: Server; listener: Listener; address: string }> {
-  const server = newServer();
+): Promise<Started> {
+  const served: ServerHttp2Stream[] = [];
+  const server = newServer(served);
   add(server);
   const listener = await listen(server, parseListenAddress(address));
-  return { server, listener, address: listener.address };
+  return { server, listener, address: listener.address, served };
 }
 
-/** A server that is drained when the test ends. */
-export function newServer(): Server {
+/** A server that is drained when the test ends; its end of each call is added to `served`. */
+export function newServer(served: ServerHttp2Stream[] = []): Server {
   const server = createGrpcServer({
     maxReceiveBytes: 4 << 20,
     maxSendBytes: 4 << 20,
     maxConcurrentStreams: 2_000,
     maxLongCalls: 2_000,
+    interceptors: [
+      (_method, call) => {
+        served.push((call as unknown as { stream: ServerHttp2Stream }).stream);
+        return call as never;
+      },
+    ],
   });
   onTestFinished(async () => void (await drain(server, 0)));
   return server;

@@ -6,41 +6,22 @@ import {
   sensitiveHeaders,
 } from "node:http2";
 import { gzipSync } from "node:zlib";
-import {
-  Metadata,
-  type Server,
-  type ServerUnaryCall,
-  type sendUnaryData,
-  status,
-} from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
-import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
+import { Metadata, type ServerUnaryCall, type sendUnaryData, status } from "@grpc/grpc-js";
+import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ReplyHeaders } from "../../src/rpc/reply-headers.ts";
-import { createGrpcServer } from "../../src/rpc/server-options.ts";
-import { methodAt } from "./peers.ts";
+import { methodAt, start } from "./peers.ts";
 import { grpcMessage, open, sessionTo } from "./raw-client.ts";
 
 type Unary = (call: ServerUnaryCall<Buffer, Buffer>, callback: sendUnaryData<Buffer>) => void;
 
-let server: Server;
-let listener: Listener;
-/** The server's end of the last call. */
-let served: ServerHttp2Stream;
+let address: string;
+/** The server's end of each call. */
+let served: ServerHttp2Stream[];
 /** Lets a held call go on. */
-let release: () => void;
+let release: (() => void) | undefined;
 
 beforeEach(async () => {
-  server = createGrpcServer({
-    maxReceiveBytes: 1024,
-    maxSendBytes: 1024,
-    maxConcurrentStreams: 100,
-    interceptors: [
-      (_method, call) => {
-        served = (call as unknown as { stream: ServerHttp2Stream }).stream;
-        return call as never;
-      },
-    ],
-  });
+  release = undefined;
   const echo: Unary = (call, callback) => callback(null, call.request);
   const greet: Unary = (call, callback) => {
     const metadata = new Metadata();
@@ -54,20 +35,15 @@ beforeEach(async () => {
   const refuseAll = () => {
     throw new Error("no message of ours");
   };
-  server.addService(
-    {
-      echo: methodAt("/test.Echo/Echo"),
-      greet: methodAt("/test.Echo/Greet"),
-      hold: methodAt("/test.Echo/Hold"),
-      broken: { ...methodAt("/test.Echo/Broken"), requestDeserialize: refuseAll },
-    },
-    { echo, greet, hold, broken: echo },
-  );
-  listener = await listen(server, { kind: "tcp", host: "127.0.0.1", port: 0 });
-});
-
-afterEach(async () => {
-  await drain(server, 0);
+  const methods = {
+    echo: methodAt("/test.Echo/Echo"),
+    greet: methodAt("/test.Echo/Greet"),
+    hold: methodAt("/test.Echo/Hold"),
+    broken: { ...methodAt("/test.Echo/Broken"), requestDeserialize: refuseAll },
+  };
+  ({ address, served } = await start((server) =>
+    server.addService(methods, { echo, greet, hold, broken: echo }),
+  ));
 });
 
 const request = grpcMessage(Buffer.from("hello"));
@@ -80,10 +56,10 @@ const usual = {
 
 describe("replies", () => {
   test("go out the short way after the first, and are no different from it", async () => {
-    const session = await sessionTo(listener.address);
+    const session = await sessionTo(address);
     const call = () => answerTo(open(session, "/test.Echo/Echo").end(request));
     const replies = [await call()];
-    const respond = vi.spyOn(Object.getPrototypeOf(served), "respond");
+    const respond = vi.spyOn(Object.getPrototypeOf(served[0]), "respond");
     onTestFinished(() => respond.mockRestore());
     replies.push(await call(), await call());
     expect(respond).not.toHaveBeenCalled();
@@ -95,7 +71,7 @@ describe("replies", () => {
   });
 
   test("carry the metadata that a handler sends", async () => {
-    const session = await sessionTo(listener.address);
+    const session = await sessionTo(address);
     await answerTo(open(session, "/test.Echo/Echo").end(request));
     const { headers, body } = await answerTo(open(session, "/test.Echo/Greet").end(request));
     expect(headers).toMatchObject({ ...usual, "x-greeting": "hello" });
@@ -103,7 +79,7 @@ describe("replies", () => {
   });
 
   test("to a call that was reset meanwhile are dropped, and others arrive", async () => {
-    const session = await sessionTo(listener.address);
+    const session = await sessionTo(address);
     await answerTo(open(session, "/test.Echo/Echo").end(request));
     const held = open(session, "/test.Echo/Hold").end(request);
     held.on("error", () => {});
@@ -111,7 +87,7 @@ describe("replies", () => {
     held.close(constants.NGHTTP2_CANCEL);
     await once(held, "close");
     await answerTo(open(session, "/test.Echo/Echo").end(request));
-    release();
+    release?.();
     const { body } = await answerTo(open(session, "/test.Echo/Echo").end(request));
     expect(body).toEqual(request);
   });
@@ -119,7 +95,7 @@ describe("replies", () => {
 
 describe("requests", () => {
   test("that can't be read are answered, and others after them", async () => {
-    const session = await sessionTo(listener.address);
+    const session = await sessionTo(address);
     const { headers } = await answerTo(open(session, "/test.Echo/Broken").end(request));
     expect(headers["grpc-status"]).toBe(String(status.INTERNAL));
     const { body } = await answerTo(open(session, "/test.Echo/Echo").end(request));
@@ -127,7 +103,7 @@ describe("requests", () => {
   });
 
   test("that are compressed are read as grpc-js reads them", async () => {
-    const session = await sessionTo(listener.address);
+    const session = await sessionTo(address);
     const compressed = grpcMessage(gzipSync("hello"), undefined, 1);
     const call = open(session, "/test.Echo/Echo", { "grpc-encoding": "gzip" }).end(compressed);
     expect((await answerTo(call)).body).toEqual(request);

@@ -6,14 +6,11 @@ import {
   type ClientUnaryCall,
   type handleUnaryCall,
   Metadata,
-  type Server,
   type ServiceError,
   status,
 } from "@grpc/grpc-js";
-import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import { drain, type Listener, listen } from "../../src/rpc/listener.ts";
-import { createGrpcServer } from "../../src/rpc/server-options.ts";
-import { asTheyAre, dial, methodAt } from "./peers.ts";
+import { beforeEach, describe, expect, test, vi } from "vitest";
+import { asTheyAre, dial, methodAt, start } from "./peers.ts";
 import { grpcMessage, open, sessionTo } from "./raw-client.ts";
 
 type Handle = handleUnaryCall<Buffer, Buffer>;
@@ -21,8 +18,7 @@ type Handle = handleUnaryCall<Buffer, Buffer>;
 const path = "/test.Unary/Call";
 const hello = Buffer.from("hello");
 
-let server: Server;
-let listener: Listener;
+let address: string;
 let client: Client;
 /** The server's end of each call. */
 let served: ServerHttp2Stream[];
@@ -30,27 +26,12 @@ let served: ServerHttp2Stream[];
 let handle: Handle;
 
 beforeEach(async () => {
-  served = [];
   handle = (call, callback) => callback(null, call.request);
-  server = createGrpcServer({
-    maxReceiveBytes: 1024,
-    maxSendBytes: 1024,
-    maxConcurrentStreams: 100,
-    interceptors: [
-      (_method, call) => {
-        served.push((call as unknown as { stream: ServerHttp2Stream }).stream);
-        return call as never;
-      },
-    ],
-  });
   const handler: Handle = (call, callback) => handle(call, callback);
-  server.addService({ call: methodAt(path) }, { call: handler });
-  listener = await listen(server, { kind: "tcp", host: "127.0.0.1", port: 0 });
-  client = dial(listener.address);
-});
-
-afterEach(async () => {
-  await drain(server, 0);
+  ({ address, served } = await start((server) =>
+    server.addService({ call: methodAt(path) }, { call: handler }),
+  ));
+  client = dial(address);
 });
 
 describe("a unary handler", () => {
@@ -70,7 +51,7 @@ describe("a unary handler", () => {
     expect(call.request).toEqual(hello);
     expect(call.metadata.get("x-asked")).toEqual(["yes"]);
     expect(call.getPath()).toBe(path);
-    expect(call.getHost()).toBe(listener.address);
+    expect(call.getHost()).toBe(address);
     expect(peer).toMatch(/^127\.0\.0\.1:\d+$/);
     expect(Number(call.getDeadline())).toBeGreaterThan(before + 50_000);
     expect(call.getAuthContext()).toBeDefined();
@@ -127,7 +108,7 @@ describe("a unary handler", () => {
       arrived = resolve;
     });
     handle = (call) => arrived?.(call);
-    const started = start(hello);
+    const started = startCall(hello);
     const call = await arrival;
     expect(call.cancelled).toBe(false);
     const told = once(call, "cancelled");
@@ -143,7 +124,7 @@ test.each([
 ])("a call with %s is UNIMPLEMENTED, and isn't handled", async (_what, count) => {
   const handled = vi.fn();
   handle = handled;
-  const session = await sessionTo(listener.address);
+  const session = await sessionTo(address);
   const call = open(session, path);
   const answered = Promise.race([once(call, "response"), once(call, "trailers")]);
   for (let n = 0; n < count; n++) {
@@ -198,6 +179,6 @@ async function answerTo(
   return { ...answer, metadata: sent, end };
 }
 
-function start(request: Buffer): ClientUnaryCall {
+function startCall(request: Buffer): ClientUnaryCall {
   return client.makeUnaryRequest(path, asTheyAre, asTheyAre, request, () => {});
 }
