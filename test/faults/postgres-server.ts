@@ -152,20 +152,24 @@ export class PostgresServer implements AsyncDisposable {
     await this.#signalAll("SIGCONT");
   }
 
-  /** The postmaster first, or it would notice what becomes of its children. Returns who was sent it. */
+  /**
+   * The postmaster first, or it would notice what becomes of its children; and stopped before that, or it
+   * could have another one meanwhile, which would keep the next start away. Returns who was sent it.
+   */
   async #signalAll(signal: NodeJS.Signals): Promise<readonly number[]> {
     const postmaster = this.#process?.pid;
     if (postmaster === undefined) {
       return [];
     }
-    const children = signal === "SIGKILL" ? await childrenOf(postmaster) : [];
-    process.kill(postmaster, signal);
-    // One that was killed can't be asked for its children any more, one that was stopped has them all.
-    const all = [...new Set([...children, ...(await childrenOf(postmaster))])];
-    for (const child of all) {
-      signalIfThere(child, signal);
+    signalIfThere(postmaster, "SIGSTOP");
+    while (!(await isStopped(postmaster))) {
+      await pause(1);
     }
-    return [postmaster, ...all];
+    const all = [postmaster, ...(await childrenOf(postmaster))];
+    for (const pid of all) {
+      signalIfThere(pid, signal);
+    }
+    return all;
   }
 
   /** Runs SQL in the database, or in another one, over a connection that nothing stands before. */
@@ -274,6 +278,11 @@ async function childrenOf(parent: number): Promise<number[]> {
   const pids = (await readdir("/proc")).map(Number).filter((pid) => pid > 0);
   const stats = await Promise.all(pids.map(statOf));
   return pids.filter((_, index) => stats[index]?.parent === parent);
+}
+
+async function isStopped(pid: number): Promise<boolean> {
+  const stat = await statOf(pid);
+  return stat === undefined || /[TZ]/.test(stat.state);
 }
 
 async function isGone(pid: number): Promise<boolean> {
