@@ -5,6 +5,19 @@ import { createInterface } from "node:readline";
 import { expect } from "vitest";
 import { readyLine } from "./host-line.ts";
 
+interface Memory {
+  readonly heapUsed: number;
+  readonly arrayBuffers: number;
+}
+
+// What is reported of its memory doesn't depend on what V8 has decided, by what it saw, to make old at once.
+const nodeFlags = [
+  "--expose-gc",
+  "--no-allocation-site-pretenuring",
+  "--import",
+  "./test/support/report-heap.js",
+];
+
 /** The real command in a process of its own, of which it is known what it keeps. */
 export class WatchedSidecar implements AsyncDisposable {
   /** The lines it wrote on stderr. */
@@ -14,11 +27,10 @@ export class WatchedSidecar implements AsyncDisposable {
 
   private constructor(databaseUrl: string, flags: readonly string[]) {
     const serve = ["serve", "--plugin", "demo", "--listen", "127.0.0.1:0", ...flags];
-    this.#child = spawn(
-      process.execPath,
-      ["--expose-gc", "--import", "./test/support/report-heap.js", "dist/main.js", ...serve],
-      { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, DATABASE_URL: databaseUrl } },
-    );
+    this.#child = spawn(process.execPath, [...nodeFlags, "dist/main.js", ...serve], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, DATABASE_URL: databaseUrl },
+    });
     createInterface({ input: this.#child.stderr! }).on("line", (line) => void this.log.push(line));
   }
 
@@ -48,13 +60,18 @@ export class WatchedSidecar implements AsyncDisposable {
     }
   }
 
-  /** What its heap holds, in bytes, after collections. */
+  /** What its heap holds, in bytes, after full collections. */
   async heapUsed(): Promise<number> {
+    return (await this.memory("full")).heapUsed;
+  }
+
+  /** What it uses, in bytes, after full collections, or after collections of what is young alone. */
+  async memory(collections: "full" | "young"): Promise<Memory> {
     const from = this.log.length;
-    this.#child.kill("SIGUSR2");
+    this.#child.kill(collections === "full" ? "SIGUSR2" : "SIGWINCH");
     const found = () => this.log.slice(from).find((line) => line.startsWith('{"heapUsed"'));
     await expect.poll(found, { timeout: 30_000 }).toBeDefined();
-    return JSON.parse(found()!).heapUsed;
+    return JSON.parse(found()!);
   }
 
   /** Its open sockets; 0 where the system doesn't tell. */
