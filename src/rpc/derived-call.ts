@@ -8,17 +8,17 @@ import type { ServerInterceptingCall } from "@grpc/grpc-js";
  * where it is made with what lives long, and it keeps its call from being collected while young (see
  * ended-streams.ts).
  *
- * @param methodsOf The subclass's methods, made once for each class of calls.
+ * @param layers Each makes its subclass's methods, once for each class of calls, over the one before it.
  */
 export function derivedCalls(
-  methodsOf: (base: ServerInterceptingCall) => PropertyDescriptorMap,
+  ...layers: ((base: ServerInterceptingCall) => PropertyDescriptorMap)[]
 ): (call: object) => ServerInterceptingCall {
-  const derivedFrom = new WeakMap<object, object>();
+  const derivedFrom = new WeakMap<object, ServerInterceptingCall>();
   return (call) => {
     const base = Object.getPrototypeOf(call) as ServerInterceptingCall;
     let derived = derivedFrom.get(base);
     if (derived === undefined) {
-      derived = Object.create(base, methodsOf(base)) as object;
+      derived = layers.reduce((below, methodsOf) => Object.create(below, methodsOf(below)), base);
       derivedFrom.set(base, derived);
     }
     // The declared type is the wrapper class, but all that is ever called is this interface.

@@ -39,19 +39,16 @@ const usualHeaders = new ReplyHeaders({
 /** What it sends after one when all went well. */
 const usualEnd = new ReplyEnd({ "grpc-status": 0, "grpc-message": "OK" });
 
-/** Larger replies are bounded by when they are written: see bounded-calls.ts. */
-const shortReplyBytes = 8 * 1024;
-
 /** A call that may be answered the short way. */
 export interface ShortCall {
-  /** Sends a reply and OK. False, and nothing is done, if it isn't one that can be sent so. */
-  answerAtOnce?(reply: Buffer): boolean;
+  /** Sends a reply and OK. False, and nothing is done, if that has to go another way. */
+  answerAtOnce(reply: Buffer): boolean;
 }
 
 /**
  * The methods of a subclass of grpc-js's call that do what is usual in less time: headers that are the
- * same for each reply, short replies with all that belongs to them, and messages that aren't compressed,
- * which needn't be waited for.
+ * same for each reply, replies with all that belongs to them, and messages that aren't compressed, which
+ * needn't be waited for. Those of {@link ShortCall} are new.
  */
 export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
   // The declared type is the wrapper class; what it is stands above.
@@ -68,11 +65,10 @@ export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
     answerAtOnce: {
       value(reply: Buffer): boolean {
         const max = this.maxSendMessageSize;
-        const isShort =
-          reply.length <= (max === -1 ? shortReplyBytes : Math.min(max, shortReplyBytes));
+        const isTooLarge = max !== -1 && reply.length > max;
         const isBegun = this.metadataSent || this.wantTrailers;
         const isWatched = this.callEventTracker !== null || this.shouldSendMetrics;
-        if (!isShort || isBegun || isWatched || this.checkCancelled()) {
+        if (isTooLarge || isBegun || isWatched || this.checkCancelled()) {
           return false;
         }
         const message = this.serializeMessage(reply);

@@ -141,7 +141,8 @@ class UnaryCall extends EventEmitter implements Listener, ServerUnaryCall<Buffer
       this.#call.sendStatus(statusOf(failure, trailer));
       return;
     }
-    const short = this.#call as ServerInterceptingCall & ShortCall;
+    // None if what the interceptors made of it wraps it.
+    const short = this.#call as ServerInterceptingCall & Partial<ShortCall>;
     if (reply instanceof Buffer && trailer === undefined && short.answerAtOnce?.(reply)) {
       return;
     }
