@@ -366,7 +366,7 @@ test.each([
   expect(codes.filter((code) => code === -1).length).toBeGreaterThan(1);
   expect(refusals).toContain("reply");
   // The rest goes, and then there is room again.
-  await Promise.all(streams.map(end));
+  await Promise.all(streams.map((stream) => end(stream)));
   await expect.poll(() => statusOf(large())).toBe(status.OK);
   await good.stop();
 });
