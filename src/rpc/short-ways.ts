@@ -74,7 +74,10 @@ export function shortWays(call: ServerInterceptingCall): PropertyDescriptorMap {
         const message = this.serializeMessage(reply);
         this.maybeSendMetadata();
         this.wantTrailers = true;
-        usualEnd.send(this.stream, message);
+        // Headers that can't be sent end it.
+        if (!this.stream.destroyed) {
+          usualEnd.send(this.stream, message);
+        }
         return true;
       },
     },

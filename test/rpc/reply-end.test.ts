@@ -12,7 +12,7 @@ import { beforeEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { ReplyEnd } from "../../src/rpc/reply-end.ts";
 import { recordFrames, split } from "../fuzz/frame-inputs.ts";
 import { methodAt, start } from "./peers.ts";
-import { grpcMessage, open, preface, sessionTo, socketTo } from "./raw-client.ts";
+import { grpcMessage, open, preface, sessionTo, socketTo, statusOf } from "./raw-client.ts";
 
 const path = "/test.End/Call";
 const hello = grpcMessage(Buffer.from("hello"));
@@ -143,6 +143,24 @@ test("an answer to a call that is gone goes nowhere, and the next one arrives", 
   expect(await answerTo(open(session, path).end(hello))).toMatchObject({ status: status.OK });
 });
 
+test.each(["respond", "writeBuffer", "trailers"])(
+  "what nghttp2 refuses to %s ends that call, and no other",
+  async (method) => {
+    const session = await sessionTo(address);
+    let release: (() => void) | undefined;
+    answer = (callback, request) => {
+      release = () => callback(null, request);
+    };
+    const ended = statusOf(open(session, path).end(hello));
+    await vi.waitUntil(() => release !== undefined);
+    Reflect.set(handleOf(served.at(-1)!), method, () => -1);
+    release?.();
+    expect(await ended).toBe(-1);
+    answer = (callback, request) => callback(null, request);
+    expect(await answerTo(open(session, path).end(hello))).toMatchObject({ status: status.OK });
+  },
+);
+
 describe("where node works in another way", () => {
   const trailers = { "grpc-status": 0 };
   const message = Buffer.from("message");
@@ -214,6 +232,11 @@ async function answerTo(stream: ClientHttp2Stream) {
   });
   await once(stream, "close");
   return { body: Buffer.concat(chunks), status: Number(end["grpc-status"] ?? -1) };
+}
+
+function handleOf(stream: ServerHttp2Stream): object {
+  const keys = Object.getOwnPropertySymbols(stream);
+  return Reflect.get(stream, keys.find(({ description }) => description === "kHandle")!);
 }
 
 /** A connection whose streams each have room for so many bytes. */
