@@ -71,7 +71,7 @@ export class ReplyEnd {
       stream.sendTrailers(this.#trailers);
       return;
     }
-    failed(stream, "trailers", handle.trailers(this.#told));
+    endUnlessSent(stream, "trailers", handle.trailers(this.#told));
   }
 
   #learnTrailers(handle: Handle): void {
@@ -89,7 +89,7 @@ function write(learnt: Learnt, stream: ServerHttp2Stream, message: Buffer): void
   const asked = new learnt.Write();
   // nghttp2 reads from it when there is room for it.
   asked.buffer = message;
-  failed(stream, "a message", handleOf(learnt, stream).writeBuffer(asked, message));
+  endUnlessSent(stream, "a message", handleOf(learnt, stream).writeBuffer(asked, message));
 }
 
 /** Each stream of this process is made like the one that was learnt from. */
@@ -97,7 +97,7 @@ function handleOf({ key }: Learnt, stream: ServerHttp2Stream): Handle {
   return Reflect.get(stream, key) as Handle;
 }
 
-function failed(stream: ServerHttp2Stream, what: string, result: number): void {
+function endUnlessSent(stream: ServerHttp2Stream, what: string, result: number): void {
   if (result !== 0) {
     stream.destroy(new Error(`${what} could not be sent: nghttp2 answered ${result}`));
   }
