@@ -26,6 +26,8 @@ async function goThrough(
         await fault();
         await round.acknowledges(5);
       }
+    } catch (error) {
+      throw new Error(`round ${n + 1} failed; ${sidecar().condition()}`, { cause: error });
     } finally {
       await round.end();
     }
