@@ -38,8 +38,9 @@ test("while connections to the database break all the time, what is done and ans
   console.info(`history of ${calls} calls, PLUGIN_STATE_HISTORY_SEED=${seed}`);
   const isOver = new AbortController();
   const saboteurs = proxies.map((proxy) => breakConnections(proxy, isOver.signal));
-  const history = await recordHistory({ database, sidecars, calls, seed });
-  isOver.abort();
+  const history = await recordHistory({ database, sidecars, calls, seed }).finally(() =>
+    isOver.abort(),
+  );
   await Promise.all(saboteurs);
   console.info(summaryOf(history.operations));
   expect(checkHistory(history).slice(0, 5).map(describeViolation)).toEqual([]);

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { StatementsSeen } from "./statements-seen.ts";
 
 /**
@@ -22,6 +23,8 @@ interface Delay {
   readonly latencyMs: number;
   readonly jitterMs: number;
 }
+
+const portIsFreeWithinMs = 10_000;
 
 function socketOf(databaseUrl: string): string {
   const url = new URL(databaseUrl);
@@ -101,11 +104,20 @@ export class FaultProxy implements AsyncDisposable {
 
   #lastPort = 0;
 
-  /** Listens again, on the same port. */
+  /** Listens again, on the same port; when it is free, should somebody have got it meanwhile. */
   async open(): Promise<void> {
     this.resume();
-    this.#server.listen(this.#lastPort, this.#host);
-    await once(this.#server, "listening");
+    const endsAt = performance.now() + portIsFreeWithinMs;
+    for (;;) {
+      try {
+        this.#server.listen(this.#lastPort, this.#host);
+        await once(this.#server, "listening");
+        return;
+      } catch (error) {
+        if (performance.now() > endsAt) throw error;
+        await pause(20);
+      }
+    }
   }
 
   /** From now on bytes go nowhere, in both directions or in one, and nobody is told. */
