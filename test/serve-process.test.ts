@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
@@ -26,14 +26,21 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-/** The real command on the test's database, ready. */
-async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: HostLine }> {
+/** The real command on the test's database. */
+function start(flags: readonly string[], environment: NodeJS.ProcessEnv = {}): ChildProcess {
   const args = ["dist/main.js", "serve", "--plugin", "demo", "--listen", "127.0.0.1:0", ...flags];
   const child = spawn(process.execPath, args, {
-    stdio: ["ignore", "pipe", "ignore"],
-    env: { ...process.env, ...database.environment },
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...process.env, ...database.environment, ...environment },
   });
   children.push(child);
+  return child;
+}
+
+/** The same, ready. */
+async function serve(...flags: string[]): Promise<{ child: ChildProcess; ready: HostLine }> {
+  const child = start(flags);
+  child.stderr?.resume();
   return { child, ready: await readyLine(child) };
 }
 
@@ -52,6 +59,25 @@ test("one ready line says who serves which plugin where", async () => {
   expect(await healthOf(ready.bindings[0]!.address, "pluginstate.v1.PluginStateService")).toBe(
     "SERVING",
   );
+});
+
+test.each([
+  ["npm start says how to call it", "plugin-state-sidecar", true],
+  ["a host that was started by npm start finds log lines alone", "a-host", false],
+])("%s", async (_what, packageName, isTold) => {
+  const child = start([], { npm_lifecycle_event: "start", npm_package_name: packageName });
+  let said = "";
+  child.stderr?.on("data", (text) => {
+    said += text;
+  });
+  const { bindings } = await readyLine(child);
+  await vi.waitUntil(() => said.includes(isTold ? "Ctrl-C" : '"msg":"ready"'));
+  child.kill("SIGTERM");
+  await once(child, "close");
+  const call = `${bindings[0]!.address} pluginstate.v1.PluginStateService/Set`;
+  expect(said.includes(call)).toBe(isTold);
+  const lines = said.trim().split("\n");
+  expect(lines.every((line) => line.startsWith("{"))).toBe(!isTold);
 });
 
 test("SIGTERM lets a call in flight finish and exits 0", async () => {

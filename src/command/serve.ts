@@ -110,7 +110,7 @@ class Run {
     const { bindings, metrics, healthAddress } = sidecar;
     await this.#tell(() => printReady(sidecar));
     this.#log.info({ bindings, metrics, healthAddress }, "ready");
-    if (process.stderr.isTTY) await printError(readyText(this.#config, sidecar.bindings));
+    if (isForPeople()) await printError(readyText(this.#config, sidecar.bindings));
   }
 
   async #stop(sidecar: Sidecar): Promise<number> {
@@ -188,4 +188,10 @@ function aborted(signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
+}
+
+/** Whether it was started by a person: at a terminal, or by this package's own `npm start`. */
+function isForPeople(): boolean {
+  const { npm_lifecycle_event: script, npm_package_name: name } = process.env;
+  return process.stderr.isTTY === true || (script === "start" && name === "plugin-state-sidecar");
 }
