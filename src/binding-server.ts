@@ -8,6 +8,7 @@ import type { BindingConfig, ServeConfig } from "./config/config.ts";
 import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb.ts";
 import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
 import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
+import { pluginStateServiceCodec } from "./gen/pluginstate/v1/plugin_state_service_codec.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { Guard } from "./guard.ts";
 import type { Log } from "./log.ts";
@@ -87,7 +88,8 @@ export class BindingServer {
       overloaded,
       onRefused: this.#onRefused,
     });
-    addUnaryService(this.#server, PluginStateService, pluginStateHandlers(this.#plugin), {
+    const handlers = pluginStateHandlers(this.#plugin);
+    addUnaryService(this.#server, PluginStateService, pluginStateServiceCodec, handlers, {
       toStatus: statusOf,
       overloaded,
       maxCallMs: serve.maxCallMs,

@@ -6,6 +6,7 @@ import {
   ScalarType,
 } from "@bufbuild/protobuf";
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { type Read, readPlain } from "./wire-input.ts";
 
 /** A request's bytes aren't the message its method takes, or hold a field we don't know. */
 export class MalformedRequest extends Error {
@@ -31,11 +32,18 @@ export class MalformedRequest extends Error {
  *
  * @throws {MalformedRequest} naming the field.
  */
-export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): MessageShape<I> {
+export function decode<I extends DescMessage>(
+  schema: I,
+  read: Read<MessageShape<I>>,
+  bytes: Buffer,
+): MessageShape<I> {
+  return readPlain(read, bytes) ?? decodeAny(schema, bytes);
+}
+
+/** As {@link decode}, of whatever is no plain message. */
+function decodeAny<I extends DescMessage>(schema: I, bytes: Buffer): MessageShape<I> {
   try {
-    if (!isAllKnown(tagsOf(schema), bytes, 0, bytes.length)) {
-      refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
-    }
+    refuseUnknownFields(schema, new BinaryReader(bytes), bytes.length, "");
     return fromBinary(schema, bytes);
   } catch (cause) {
     if (cause instanceof MalformedRequest) {
@@ -46,60 +54,6 @@ export function decode<I extends DescMessage>(schema: I, bytes: Uint8Array): Mes
       ? new MalformedRequest("", `is no well-formed ${schema.typeName}`, { cause })
       : new MalformedRequest(field, "is not valid UTF-8", { cause });
   }
-}
-
-/** The fields of a message by their tags, of a byte each: true, or what a message in the field has. */
-type Tags = (true | Tags | undefined)[];
-
-const tags = new WeakMap<DescMessage, Tags>();
-
-function tagsOf(schema: DescMessage): Tags {
-  let found = tags.get(schema);
-  if (found === undefined) {
-    found = [];
-    tags.set(schema, found);
-    for (const [number, { wireType, part }] of fieldsOf(schema)) {
-      if (number <= maxShortNumber) {
-        found[(number << 3) | wireType] = part === undefined ? true : tagsOf(part);
-      }
-    }
-  }
-  return found;
-}
-
-/** The tags of fields up to it take one byte. */
-const maxShortNumber = 15;
-const moreBytes = 0x80;
-const wireTypeBits = 7;
-
-/**
- * Whether a message is plainly made of fields that are known. What this says no to may be right all the
- * same: {@link refuseUnknownFields} looks closer.
- */
-function isAllKnown(known: Tags, bytes: Uint8Array, start: number, end: number): boolean {
-  let position = start;
-  while (position < end) {
-    const tag = bytes[position++] ?? moreBytes;
-    const field = known[tag];
-    if (field === undefined) {
-      return false;
-    }
-    if ((tag & wireTypeBits) === WireType.Varint) {
-      while ((bytes[position++] ?? 0) >= moreBytes);
-      continue;
-    }
-    // Each byte but the last has a bit too many, which the next one takes away.
-    let length = bytes[position++] ?? 0;
-    for (let factor = moreBytes; length >= factor; factor *= moreBytes) {
-      length += ((bytes[position++] ?? 0) - 1) * factor;
-    }
-    const next = position + length;
-    if (field !== true && !isAllKnown(field, bytes, position, next)) {
-      return false;
-    }
-    position = next;
-  }
-  return position === end;
 }
 
 /** Reads the fields of a message up to an end, and of the messages in it. */

@@ -17,7 +17,8 @@ import { status } from "@grpc/grpc-js";
 import { type Overloaded, plainOverloaded, wasRefused } from "./bounded-calls.ts";
 import { bytesMethod } from "./codec.ts";
 import { decode } from "./decode.ts";
-import { compileEncoder } from "./encoder.ts";
+import type { MethodCodec, ServiceCodec } from "./service-codec.ts";
+import { encode } from "./wire-output.ts";
 
 /** What a handler knows of the call beside its request. */
 export interface Call {
@@ -118,19 +119,19 @@ class CallEnd implements CallSignal {
 export function addUnaryService<S extends DescService>(
   server: Server,
   service: S,
+  codecs: ServiceCodec<S>,
   handlers: UnaryHandlers<S>,
   ways: Ways,
 ): void {
   const definition: { -readonly [K in keyof ServiceDefinition]: ServiceDefinition[K] } = {};
   const implementation: Record<string, handleUnaryCall<Buffer, Buffer>> = {};
   for (const method of service.methods) {
-    // The mapped type has one handler for each method, of that method's messages.
-    const handler = handlers[method.localName as keyof S["method"]] as UnaryHandler<
-      DescMessage,
-      DescMessage
-    >;
+    const name = method.localName as keyof S["method"];
+    // The mapped types have one of each for each method, of that method's messages.
+    const handler = handlers[name] as UnaryHandler<DescMessage, DescMessage>;
+    const codec = codecs[name] as MethodCodec<DescMessage, DescMessage>;
     definition[method.localName] = bytesMethod(method);
-    implementation[method.localName] = unary(method as DescMethodUnary, handler, ways);
+    implementation[method.localName] = unary(method as DescMethodUnary, codec, handler, ways);
   }
   server.addService(definition, implementation);
 }
@@ -140,6 +141,7 @@ export function addUnaryService<S extends DescService>(
  */
 function unary(
   method: DescMethodUnary,
+  { read, write }: MethodCodec<DescMessage, DescMessage>,
   handler: UnaryHandler<DescMessage, DescMessage>,
   {
     toStatus,
@@ -151,7 +153,7 @@ function unary(
     overloaded = plainOverloaded,
   }: Ways,
 ): handleUnaryCall<Buffer, Buffer> {
-  const encode = compileEncoder(method.output);
+  const decodeRequest = (bytes: Buffer) => decode(method.input, read, bytes);
   return (call, callback) => {
     const startedAt = performance.now();
     const openedAt = Date.now();
@@ -166,12 +168,12 @@ function unary(
     const gone = () => goneStatus(Math.min(Number(call.getDeadline()), openedAt + maxCallMs));
     const handled =
       span === undefined
-        ? run(method, handler, call.request, end, waitsFor)
-        : span.run(() => run(method, handler, call.request, end, waitsFor));
+        ? run(decodeRequest, handler, call.request, end, waitsFor)
+        : span.run(() => run(decodeRequest, handler, call.request, end, waitsFor));
     handled.then(
       (reply) => {
         const wasGone = end.aborted;
-        const bytes = encode(reply);
+        const bytes = encode(write, reply);
         callback(null, bytes);
         if (wasGone) {
           finish(gone().code);
@@ -192,7 +194,7 @@ function unary(
 
 /** Async, so that a request that can't be decoded is a rejection like any other. */
 async function run(
-  method: DescMethodUnary,
+  decodeRequest: (bytes: Buffer) => MessageShape<DescMessage>,
   handler: UnaryHandler<DescMessage, DescMessage>,
   bytes: Buffer,
   signal: CallSignal,
@@ -203,7 +205,7 @@ async function run(
     await waiting;
     signal.throwIfAborted();
   }
-  return await handler(decode(method.input, bytes), { signal });
+  return await handler(decodeRequest(bytes), { signal });
 }
 
 /** The status of a call that grpc-js has ended already: for the log, nobody receives it. */

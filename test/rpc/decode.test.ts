@@ -2,8 +2,12 @@ import { create, fromBinary, type Message, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
-import { TransactRequestSchema } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
-import { decode, MalformedRequest } from "../../src/rpc/decode.ts";
+import { pluginStateServiceCodec } from "../../src/gen/pluginstate/v1/plugin_state_service_codec.ts";
+import {
+  type TransactRequest,
+  TransactRequestSchema,
+} from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
+import { decode as decodeBy, MalformedRequest } from "../../src/rpc/decode.ts";
 import { damagedBytes } from "../support/damaged-bytes.ts";
 
 const name = { scope: { kind: ScopeKind.PROJECT, id: "p" }, namespace: "n", key: "k" };
@@ -19,21 +23,22 @@ const request = create(TransactRequestSchema, {
     { operation: { case: "delete", value: { ...name, condition: ifRevision } } },
   ],
 });
-const bytes = toBinary(TransactRequestSchema, request);
-const small = toBinary(
-  TransactRequestSchema,
+const bytes = bytesOf(request);
+const small = bytesOf(
   create(TransactRequestSchema, { ...request, operations: request.operations.slice(1) }),
 );
+const { read } = pluginStateServiceCodec.transact;
+const decode = (bytes: Buffer) => decodeBy(TransactRequestSchema, read, bytes);
 
 test("a request is what protobuf-es makes of it", () => {
-  expect(decode(TransactRequestSchema, bytes)).toEqual(request);
+  expect(decode(bytes)).toEqual(request);
 });
 
 test("bytes that were damaged are refused, or hold what protobuf-es reads and nothing unknown", () => {
   let refused = 0;
   const one = (damaged: Buffer) => {
     try {
-      const decoded = decode(TransactRequestSchema, damaged);
+      const decoded = decode(damaged);
       expect(decoded).toEqual(fromBinary(TransactRequestSchema, damaged));
       expect(unknownIn(decoded)).toEqual([]);
     } catch (error) {
@@ -51,7 +56,7 @@ test.each([
   ["of an operation", Buffer.from([0x12, 0x02, 0x78, 0x01]), "operations[2].#15"],
 ])("a field that isn't known is named: one %s", (_what, added, field) => {
   const damaged = Buffer.concat([small, added]);
-  expect(() => decode(TransactRequestSchema, damaged)).toThrow(
+  expect(() => decode(damaged)).toThrow(
     expect.objectContaining({ name: "MalformedRequest", field }),
   );
 });
@@ -61,4 +66,8 @@ function unknownIn(value: unknown): unknown[] {
   if (typeof value !== "object" || value === null) return [];
   const own = (value as Partial<Message>).$unknown ?? [];
   return [...own, ...Object.values(value).flatMap(unknownIn)];
+}
+
+function bytesOf(message: TransactRequest): Buffer {
+  return Buffer.from(toBinary(TransactRequestSchema, message));
 }

@@ -1,6 +1,7 @@
 import { once } from "node:events";
 import { status } from "@grpc/grpc-js";
 import { afterEach, expect, onTestFinished, test } from "vitest";
+import { pluginStateServiceCodec } from "../../src/gen/pluginstate/v1/plugin_state_service_codec.ts";
 import { PluginStateService } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { addUnaryService, type FinishedCall, type UnaryHandlers } from "../../src/rpc/handler.ts";
 import { parseListenAddress } from "../../src/rpc/listen-address.ts";
@@ -29,7 +30,7 @@ async function serve(handlers: Partial<Handlers>): Promise<string> {
     overloaded,
   });
   onTestFinished(async () => void (await drain(server, 0)));
-  addUnaryService(server, PluginStateService, handlers as Handlers, {
+  addUnaryService(server, PluginStateService, pluginStateServiceCodec, handlers as Handlers, {
     toStatus: (error) => ({ code: status.INTERNAL, details: String(error) }),
     onFinished: (call) => void finished.push(call),
     overloaded,

@@ -8,8 +8,28 @@ const maxBytesOfCharacter = 3;
 /** A number of 64 bits takes so many, at most. */
 const maxVarintBytes = 10;
 
-/** Where a message is written: a buffer that grows, and a place in it. */
-export class EncoderOutput {
+/** Writes a message's fields, without its length. */
+export type Write<M> = (message: M, output: WireOutput) => void;
+
+/** Where messages are written. */
+let shared: WireOutput | undefined;
+
+/** A message's bytes, which are nobody else's. */
+export function encode<M>(write: Write<M>, message: M): Buffer {
+  const output = shared ?? new WireOutput();
+  // Not to be used by another message if this one can't be written.
+  shared = undefined;
+  write(message, output);
+  const bytes = output.take();
+  shared = output;
+  return bytes;
+}
+
+/**
+ * Where replies are written to, in one pass, by the functions that scripts/protoc-gen-codec.js makes: a buffer that grows and
+ * is used again, and a place in it. Values come with their fields' tags, of one byte.
+ */
+export class WireOutput {
   #buffer = Buffer.allocUnsafeSlow(usualBytes);
   #end = 0;
 
@@ -26,26 +46,31 @@ export class EncoderOutput {
     return written;
   }
 
-  /** A whole number from 0 to 2^53 - 1. */
-  varint(value: number): void {
-    this.#makeRoom(maxVarintBytes);
-    if (value <= 0x7f) {
-      this.#buffer[this.#end++] = value;
-      return;
-    }
-    this.#end = writeVarint(value, this.#buffer, this.#end);
+  bool(tag: number, value: boolean): void {
+    this.int32(tag, value ? 1 : 0);
   }
 
-  /** A number of 64 bits; a negative one is written as its two's complement. */
-  integer(value: number | bigint): void {
+  int32(tag: number, value: number): void {
+    if (value < 0 || value > 0x7f) {
+      this.int64(tag, value);
+      return;
+    }
+    this.#makeRoom(2);
+    this.#buffer[this.#end++] = tag;
+    this.#buffer[this.#end++] = value;
+  }
+
+  /** A negative number is written as its two's complement of 64 bits. */
+  int64(tag: number, value: number | bigint): void {
+    this.#makeRoom(1 + maxVarintBytes);
+    this.#buffer[this.#end++] = tag;
     // A bigint isn't compared with a number: that made serializing entries an eighth slower. Beyond 2^53 it
     // becomes a number that isn't safe either.
     const number = Number(value);
     if (number >= 0 && number <= Number.MAX_SAFE_INTEGER) {
-      this.varint(number);
+      this.#end = writeVarint(number, this.#buffer, this.#end);
       return;
     }
-    this.#makeRoom(maxVarintBytes);
     let rest = BigInt.asUintN(64, BigInt(value));
     while (rest > 0x7fn) {
       this.#buffer[this.#end++] = Number(rest & 0x7fn) | 0x80;
@@ -54,32 +79,32 @@ export class EncoderOutput {
     this.#buffer[this.#end++] = Number(rest);
   }
 
-  /** A text with its length before it. */
-  text(value: string): void {
+  text(tag: number, value: string): void {
     const { length } = value;
-    if (length <= shortText && this.#shortAscii(value)) {
+    if (length <= shortText && this.#shortAscii(tag, value)) {
       return;
     }
     const bytes = length > longText ? Buffer.byteLength(value) : length * maxBytesOfCharacter;
-    this.#makeRoom(bytes + maxVarintBytes);
     const lengthBytes = varintSize(length);
-    const start = this.skip(lengthBytes);
+    const start = this.begin(tag, lengthBytes);
+    this.#makeRoom(bytes);
     this.#end += this.#buffer.write(value, start);
-    this.lengthBefore(start, lengthBytes);
+    this.end(start, lengthBytes);
   }
 
-  /** Leaves some bytes out, and says where it goes on. */
-  skip(bytes: number): number {
-    this.#makeRoom(bytes);
-    this.#end += bytes;
+  /** Begins a message, whose length will take so many bytes or not; returns where its fields start. */
+  begin(tag: number, lengthBytes: number): number {
+    this.#makeRoom(1 + lengthBytes);
+    this.#buffer[this.#end] = tag;
+    this.#end += 1 + lengthBytes;
     return this.#end;
   }
 
   /**
-   * Writes the length of what was written since a place into the bytes left out before it; what was
-   * written moves if it takes more of them, or fewer. Returns how many it takes.
+   * Writes the length of what was written since a message began into the bytes left out before it; what
+   * was written moves if it takes more of them, or fewer. Returns how many it takes.
    */
-  lengthBefore(start: number, left: number): number {
+  end(start: number, left: number): number {
     const length = this.#end - start;
     const needed = varintSize(length);
     if (needed !== left) {
@@ -92,11 +117,11 @@ export class EncoderOutput {
   }
 
   /** False if it isn't ASCII. */
-  #shortAscii(value: string): boolean {
+  #shortAscii(tag: number, value: string): boolean {
     const { length } = value;
-    this.#makeRoom(length + 1);
+    this.#makeRoom(length + 2);
     const buffer = this.#buffer;
-    const start = this.#end + 1;
+    const start = this.#end + 2;
     for (let index = 0; index < length; index++) {
       const code = value.charCodeAt(index);
       if (code > 0x7f) {
@@ -104,7 +129,8 @@ export class EncoderOutput {
       }
       buffer[start + index] = code;
     }
-    buffer[this.#end] = length;
+    buffer[this.#end] = tag;
+    buffer[this.#end + 1] = length;
     this.#end = start + length;
     return true;
   }
