@@ -8,7 +8,7 @@ import type { EntryName } from "../state/entry.ts";
 import { InvalidField } from "../state/errors.ts";
 import { maxBatchGetNames } from "../state/limits.ts";
 import type { Binding } from "./binding.ts";
-import { parseName, within } from "./parse.ts";
+import { parseName, withinEach } from "./parse.ts";
 import { entryMessage } from "./respond.ts";
 
 /** Reads several entries in one snapshot. */
@@ -30,5 +30,5 @@ function parseBatchGet({ names }: BatchGetRequest): EntryName[] {
   if (names.length > maxBatchGetNames) {
     throw new InvalidField("names", `are ${names.length}, of at most ${maxBatchGetNames}`);
   }
-  return names.map((name, index) => within(`names[${index}]`, () => parseName(name)));
+  return withinEach("names", names, parseName);
 }

@@ -27,7 +27,7 @@ import type {
   UpdateEntry,
   Write,
 } from "../state/requests.ts";
-import { parseJson, parseName, within } from "./parse.ts";
+import { parseJson, parseName, within, withinEach } from "./parse.ts";
 import { parseChange } from "./parse-change.ts";
 
 /** @throws {InvalidField} {@link InvalidValue} {@link TooLarge} */
@@ -52,11 +52,9 @@ export function parseTransact(request: TransactRequest, maxValueBytes: number): 
   if (request.checks.length + request.operations.length === 0) {
     throw new InvalidField("operations", "or checks are required");
   }
-  const checks = request.checks.map((check, index) =>
-    within(`checks[${index}]`, () => parseCheck(check)),
-  );
-  const operations = request.operations.map((operation, index) =>
-    within(`operations[${index}]`, () => parseOperation(operation, maxValueBytes)),
+  const checks = withinEach("checks", request.checks, parseCheck);
+  const operations = withinEach("operations", request.operations, (operation) =>
+    parseOperation(operation, maxValueBytes),
   );
   checkBytes(checks, operations);
   // Not the digest of one operation alone: that would be another request.
@@ -77,25 +75,28 @@ function checkCount(field: string, count: number, max: number): void {
 
 /** A Transact goes into one statement whole. */
 function checkBytes(checks: readonly CheckEntry[], operations: readonly Operation[]): void {
-  const names = [...checks, ...operations].map(({ name }) => nameBytes(name));
-  const values = operations.map((operation) => {
-    switch (operation.kind) {
-      case "set":
-        return Buffer.byteLength(operation.valueJson);
-      case "delete":
-        return 0;
-      default:
-        return Buffer.byteLength(operation.argumentJson);
-    }
-  });
-  const bytes = [...names, ...values].reduce((sum, size) => sum + size, 0);
+  let bytes = 0;
+  for (const { name } of checks) bytes += nameBytes(name);
+  for (const operation of operations) bytes += nameBytes(operation.name) + valueBytes(operation);
   if (bytes > maxTransactBytes) {
     throw new TooLarge("operations", bytes, maxTransactBytes);
   }
 }
 
 function nameBytes({ scope, namespace, key }: Operation["name"]): number {
-  return Buffer.byteLength(`${scope.id ?? ""}${namespace}${key}`);
+  const { byteLength } = Buffer;
+  return byteLength(scope.id ?? "") + byteLength(namespace) + byteLength(key);
+}
+
+function valueBytes(operation: Operation): number {
+  switch (operation.kind) {
+    case "set":
+      return Buffer.byteLength(operation.valueJson);
+    case "delete":
+      return 0;
+    default:
+      return Buffer.byteLength(operation.argumentJson);
+  }
 }
 
 function parseCheck(check: Check): CheckEntry {

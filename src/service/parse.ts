@@ -41,21 +41,31 @@ export function parseName(request: NamedRequest): EntryName {
 /**
  * Parses a part of a request. What is wrong with it is said of the part.
  *
- * @param path Where the part stands in the request: `operations[3].set`.
+ * @param path Where the part stands in the request: `set`.
  */
 export function within<T>(path: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {
-    if (
-      error instanceof InvalidField ||
-      error instanceof InvalidValue ||
-      error instanceof TooLarge
-    ) {
-      throw error.within(path);
-    }
-    throw error;
+    throw errorWithin(path, error);
   }
+}
+
+/** Parses each part of a list. What is wrong with one is said of it: `operations[3]`. */
+export function withinEach<P, T>(list: string, parts: readonly P[], parse: (part: P) => T): T[] {
+  return parts.map((part, index) => {
+    try {
+      return parse(part);
+    } catch (error) {
+      throw errorWithin(`${list}[${index}]`, error);
+    }
+  });
+}
+
+function errorWithin(path: string, error: unknown): unknown {
+  const saysWhere =
+    error instanceof InvalidField || error instanceof InvalidValue || error instanceof TooLarge;
+  return saysWhere ? error.within(path) : error;
 }
 
 /** @throws {InvalidField} {@link TooLarge} */
