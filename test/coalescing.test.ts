@@ -66,7 +66,7 @@ test("BatchGets of a few names share them too, with each other and with Gets; on
   await Promise.all([...few, ...gets]);
   expect(takeReads()).toBeLessThan(calls / 4);
 
-  // Of two places: one alone isn't read by halves either.
+  // Of two places: one alone isn't read in two parts either.
   const many = Array.from({ length: 32 }, (_, n) => n);
   const names = [...many.map(named), { ...named(0), namespace: "elsewhere" }];
   const long = Array.from({ length: 5 }, async () => {

@@ -27,6 +27,11 @@ interface Answer extends ReadAll {
 
 /** Names that a call may have to be read together with others. */
 const maxSharedNames = 32;
+/**
+ * How much of a BatchGet the first of two statements reads. The second begins later, its rows are taken in
+ * while the first goes on, and where there are two cores it is on ours.
+ */
+const firstPart = 5 / 8;
 
 /** Reads single entries of one plugin, those of concurrent calls in one statement. */
 export class Reader {
@@ -55,7 +60,7 @@ export class Reader {
 
   /** Entries of one snapshot, by statements of their own. */
   async readAll(names: readonly EntryName[]): Promise<ReadAll> {
-    let rows = (await this.#readHalves(names)) ?? (await this.#readSmall(names));
+    let rows = (await this.#readParts(names)) ?? (await this.#readSmall(names));
     if (rows.some(isLarge)) {
       rows = await this.#database.read<ReadRow>(readLargeEntries, [
         ...nameColumns(names),
@@ -97,19 +102,19 @@ export class Reader {
    * A row for each of many names of one place, by two statements at once, which takes three quarters of the
    * time. Undefined when others would have to wait for it, or it was no single snapshot.
    */
-  async #readHalves(names: readonly EntryName[]): Promise<ReadRow[] | undefined> {
+  async #readParts(names: readonly EntryName[]): Promise<ReadRow[] | undefined> {
     const place = placeColumns(names);
     if (names.length <= maxSharedNames || place === undefined) {
       return undefined;
     }
     const [kind, id, namespace, keys] = place;
-    const middle = Math.ceil(keys.length / 2);
-    const halves = await this.#database.readTwice<ReadRow>(
+    const middle = Math.ceil(keys.length * firstPart);
+    const parts = await this.#database.readTwice<ReadRow>(
       readPlace,
       [kind, id, namespace, keys.slice(0, middle)],
       [kind, id, namespace, keys.slice(middle)],
     );
-    return halves && asOneSnapshot(...halves);
+    return parts && asOneSnapshot(...parts);
   }
 
   /** A row for each name, without values that are large. */

@@ -60,7 +60,7 @@ function takeReads(): number {
 }
 
 /** Reads until there is a second connection for it. */
-async function untilHalved(): Promise<void> {
+async function untilParted(): Promise<void> {
   await expect
     .poll(async () => {
       takeReads();
@@ -72,7 +72,7 @@ async function untilHalved(): Promise<void> {
 
 test("it's read by two statements as soon as there's a second connection", async () => {
   const revision = await writeBoth("1");
-  await untilHalved();
+  await untilParted();
 
   expect(await read()).toEqual({ values: ["1", "1"], revision });
   expect(takeReads()).toBe(2);
@@ -93,7 +93,7 @@ test("where there may be no second connection, it's read by one", async () => {
 
 test("what is written between the two statements is seen by both or by none", async () => {
   await writeBoth("1");
-  await untilHalved();
+  await untilParted();
   const release = proxy.holdBefore("read_place");
   const reading = read();
   await expect.poll(takeReads).toBe(2);
@@ -106,7 +106,7 @@ test("what is written between the two statements is seen by both or by none", as
 });
 
 test("what expires between the two statements is seen by neither", async () => {
-  await untilHalved();
+  await untilParted();
   const revision = await writeBoth("1", { seconds: 1n });
   const release = proxy.holdBefore("read_place");
   const reading = read();
@@ -119,7 +119,7 @@ test("what expires between the two statements is seen by neither", async () => {
 
 test("when one of the two is lost, both are read again", async () => {
   const revision = await writeBoth("1");
-  await untilHalved();
+  await untilParted();
   proxy.cutBefore("read_place");
 
   expect(await read()).toEqual({ values: ["1", "1"], revision });
@@ -127,7 +127,7 @@ test("when one of the two is lost, both are read again", async () => {
 
 test("names of different places are read by one statement", async () => {
   const revision = await writeBoth("1");
-  await untilHalved();
+  await untilParted();
   const elsewhere = { scope, namespace: "elsewhere", key: "first" };
   proxy.takeStatements();
 
