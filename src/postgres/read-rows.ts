@@ -1,12 +1,20 @@
 import type { Entry, EntryName, Revision } from "../state/entry.ts";
 
-/** One entry that was asked for; its own columns are null when there is none. */
-export type ReadRow = readonly [
+/** An entry's own columns, null when there is none. */
+type EntryColumns = readonly [
   value: string | null,
   revision: bigint | null,
   createdUs: bigint | null,
   updatedUs: bigint | null,
   expiresUs: bigint | null,
+];
+
+/** One of a page's entries; in the last row, without a key, the revision is the plugin's. */
+export type ListRow = readonly [...EntryColumns, key: string | null, isMore: boolean];
+
+/** One entry that was asked for. */
+export type ReadRow = readonly [
+  ...EntryColumns,
   /** Of the snapshot: in the first row at least. */
   pluginRevision: bigint | null,
   /** When that was, by the database's clock: in the first row of those of one place. */
@@ -28,7 +36,10 @@ export function revisionOf(rows: readonly ReadRow[]): Revision {
 }
 
 /** The entry in a row, if there is one. */
-export function entryOf(name: EntryName | undefined, row: ReadRow): Entry | undefined {
+export function entryOf(
+  name: EntryName | undefined,
+  row: readonly [...EntryColumns, ...unknown[]],
+): Entry | undefined {
   const [value, revision, createdUs, updatedUs, expiresUs] = row;
   if (name === undefined || revision === null) {
     return undefined;
@@ -43,6 +54,32 @@ export function entryOf(name: EntryName | undefined, row: ReadRow): Entry | unde
     updatedUs: updatedUs ?? undefined,
     expiresUs: expiresUs ?? undefined,
   };
+}
+
+/** A page of entries of one scope and namespace. */
+export interface Page {
+  readonly entries: readonly Entry[];
+  /** Whether there are more. */
+  readonly more: boolean;
+  /** The plugin's, at the moment of the read. */
+  readonly revision: Revision;
+}
+
+/** The page in some rows. */
+export function pageOf(
+  { scope, namespace }: Pick<EntryName, "scope" | "namespace">,
+  rows: readonly ListRow[],
+): Page {
+  const entries: Entry[] = [];
+  for (const row of rows) {
+    const [, revision, , , , key, more] = row;
+    if (key === null) {
+      return { entries, more, revision: revision as Revision };
+    }
+    const entry = entryOf({ scope, namespace, key }, row);
+    if (entry !== undefined) entries.push(entry);
+  }
+  throw new Error("a page has no end");
 }
 
 /**

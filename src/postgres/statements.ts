@@ -89,8 +89,9 @@ export const readLargeEntries: Statement = {
 /** A page of one scope and namespace. See migrations/0004. */
 export const listEntries: Statement = {
   name: "list_entries",
+  rowMode: "array",
   text: `
-    select key, value, revision, created_us, updated_us, expires_us, is_more
+    select value, revision, created_us, updated_us, expires_us, key, is_more
       from plugin_sidecar.list_entries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 };
 

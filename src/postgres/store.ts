@@ -1,5 +1,5 @@
 import type { Cancellation } from "../state/cancellation.ts";
-import type { Entry, EntryName, Revision } from "../state/entry.ts";
+import type { Entry, EntryName } from "../state/entry.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type {
   DeleteRange,
@@ -15,6 +15,7 @@ import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
 import { PluginDatabase } from "./plugin-database.ts";
 import type { Pool } from "./pool.ts";
 import { type DeleteRangeOutcome, RangeDeleter } from "./range-deleter.ts";
+import { type ListRow, pageOf } from "./read-rows.ts";
 import { type Read, type ReadAll, Reader } from "./reader.ts";
 import { readScopes } from "./scopes.ts";
 import { listEntries } from "./statements.ts";
@@ -34,14 +35,6 @@ export interface StoreOptions {
   readonly bounds: StateBounds;
   /** How long to ask for the outcome of a write whose connection broke, in milliseconds. */
   readonly settleMs: number;
-}
-
-interface EntryRow {
-  readonly value: string | null;
-  readonly revision: bigint;
-  readonly created_us: bigint | null;
-  readonly updated_us: bigint | null;
-  readonly expires_us: bigint | null;
 }
 
 /** The state of one plugin in PostgreSQL. */
@@ -86,8 +79,7 @@ export class PostgresStore implements Store {
   }
 
   async #list({ scope, namespace, range, ...list }: ListEntries) {
-    type Row = EntryRow & { key: string | null; is_more: boolean };
-    const rows = await this.#database.read<Row>(listEntries, [
+    const rows = await this.#database.read<ListRow>(listEntries, [
       scope.kind,
       scope.id ?? null,
       namespace,
@@ -99,11 +91,7 @@ export class PostgresStore implements Store {
       list.pageSize,
       list.pageBytes,
     ]);
-    const end = lastOf(rows);
-    const entries = rows.flatMap((row) =>
-      row.key === null ? [] : [entryOf({ scope, namespace, key: row.key }, row)],
-    );
-    return { entries, more: end.is_more, revision: end.revision as Revision };
+    return pageOf({ scope, namespace }, rows);
   }
 
   deleteRange(range: DeleteRange, signal: Cancellation): Promise<DeleteRangeOutcome> {
@@ -133,22 +121,3 @@ const scanWork: LaneWork<() => Promise<unknown>, { readonly result: unknown }> =
   cost: () => oneCall,
   remedy: (error) => (error instanceof ReadLost ? "again" : "fail"),
 };
-
-function entryOf(name: EntryName, row: EntryRow): Entry {
-  return {
-    ...name,
-    valueJson: row.value ?? undefined,
-    revision: row.revision as Revision,
-    createdUs: row.created_us ?? undefined,
-    updatedUs: row.updated_us ?? undefined,
-    expiresUs: row.expires_us ?? undefined,
-  };
-}
-
-function lastOf<T>(items: readonly T[]): T {
-  const last = items.at(-1);
-  if (last === undefined) {
-    throw new Error("the database answered no rows");
-  }
-  return last;
-}

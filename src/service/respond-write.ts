@@ -85,14 +85,14 @@ function errorOf(failure: Failure): Error {
 
 /** The reply to a Set. */
 export function setResponse(result: OperationResult): MessageInitShape<typeof SetResponseSchema> {
-  return { revision: result.revision, created: !result.existed, ...previousOf(result) };
+  return { revision: result.revision, created: !result.existed, previous: previousOf(result) };
 }
 
 /** The reply to a Delete. */
 export function deleteResponse(
   result: OperationResult,
 ): MessageInitShape<typeof DeleteResponseSchema> {
-  return { existed: result.existed, revision: result.revision, ...previousOf(result) };
+  return { existed: result.existed, revision: result.revision, previous: previousOf(result) };
 }
 
 /** The reply to an Update. */
@@ -104,7 +104,7 @@ export function updateResponse(
     valueJson: result.valueJson ?? "",
     created: !result.existed,
     changed: result.changed,
-    ...previousOf(result),
+    previous: previousOf(result),
   };
 }
 
@@ -137,5 +137,5 @@ export function transactResponse(
 }
 
 function previousOf({ previous }: OperationResult) {
-  return previous === undefined ? {} : { previous: entryMessage(previous) };
+  return previous && entryMessage(previous);
 }

@@ -25,18 +25,15 @@ const maxTimestampUs = 253_402_300_799_999_999n;
 
 /** An entry as the proto has it. */
 export function entryMessage(entry: Entry): MessageInitShape<typeof EntrySchema> {
-  const createTime = timestamp(entry.createdUs);
-  const updateTime = timestamp(entry.updatedUs);
-  const expireTime = timestamp(entry.expiresUs);
   return {
     scope: scopeMessage(entry.scope),
     namespace: entry.namespace,
     key: entry.key,
     valueJson: entry.valueJson ?? "",
     revision: entry.revision,
-    ...(createTime && { createTime }),
-    ...(updateTime && { updateTime }),
-    ...(expireTime && { expireTime }),
+    createTime: timestamp(entry.createdUs),
+    updateTime: timestamp(entry.updatedUs),
+    expireTime: timestamp(entry.expiresUs),
   };
 }
 
