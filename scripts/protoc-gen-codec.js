@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // @ts-check
 // A plugin of buf's, see buf.gen.yaml: for one service, functions that read its requests and write its replies
 // field by field, with what rpc/wire-input.ts and rpc/wire-output.ts have for each type. Option: service=NAME.
@@ -15,7 +14,7 @@ const lengthDelimited = 2;
 /** Tags up to it are one byte. */
 const maxFieldNumber = 15;
 
-export const plugin = createEcmaScriptPlugin({
+const plugin = createEcmaScriptPlugin({
   name: "protoc-gen-codec",
   version: "1",
   parseOptions: (options) => ({
@@ -243,6 +242,4 @@ function kindOf(field) {
 /** @param {DescField} field */
 const nameOf = (field) => `${field.parent.typeName}.${field.name}`;
 
-if (process.argv[1] === import.meta.filename) {
-  runNodeJs(plugin);
-}
+runNodeJs(plugin);

@@ -20,7 +20,7 @@ import { decode } from "../../src/rpc/decode.ts";
 import type { MethodCodec } from "../../src/rpc/service-codec.ts";
 import { readPlain } from "../../src/rpc/wire-input.ts";
 import { encode } from "../../src/rpc/wire-output.ts";
-import { anyMessage } from "../support/any-message.ts";
+import { anyMessage, plainValues } from "../support/any-message.ts";
 
 type Codecs = Record<string, MethodCodec<DescMessage, DescMessage>>;
 
@@ -40,6 +40,18 @@ test.each(methods)("a request of %s is read as protobuf-es reads it", (_name, { 
     { numRuns: 300 },
   );
 });
+
+test.each(methods)(
+  "a request of %s as clients usually send it is read without protobuf-es",
+  (_name, { input }, codec) => {
+    fc.assert(
+      fc.property(anyMessage(input, plainValues), (message) => {
+        const bytes = bytesOf(input, message as MessageShape<DescMessage>);
+        expect(readPlain(codec.read, bytes)).toEqual(fromBinary(input, bytes));
+      }),
+    );
+  },
+);
 
 test.each(methods)(
   "a reply of %s is written byte for byte as protobuf-es writes it",
