@@ -1,20 +1,21 @@
 import type { Entry, EntryName, Revision } from "../state/entry.ts";
+import type { Page } from "../state/store.ts";
 
 /** An entry's own columns, null when there is none. */
-type EntryColumns = readonly [
+type EntryColumns<EntryRevision> = readonly [
   value: string | null,
-  revision: bigint | null,
+  revision: EntryRevision,
   createdUs: bigint | null,
   updatedUs: bigint | null,
   expiresUs: bigint | null,
 ];
 
 /** One of a page's entries; in the last row, without a key, the revision is the plugin's. */
-export type ListRow = readonly [...EntryColumns, key: string | null, isMore: boolean];
+export type ListRow = readonly [...EntryColumns<bigint>, key: string | null, isMore: boolean];
 
 /** One entry that was asked for. */
 export type ReadRow = readonly [
-  ...EntryColumns,
+  ...EntryColumns<bigint | null>,
   /** Of the snapshot: in the first row at least. */
   pluginRevision: bigint | null,
   /** When that was, by the database's clock: in the first row of those of one place. */
@@ -36,18 +37,20 @@ export function revisionOf(rows: readonly ReadRow[]): Revision {
 }
 
 /** The entry in a row, if there is one. */
-export function entryOf(
-  name: EntryName | undefined,
-  row: readonly [...EntryColumns, ...unknown[]],
-): Entry | undefined {
-  const [value, revision, createdUs, updatedUs, expiresUs] = row;
-  if (name === undefined || revision === null) {
-    return undefined;
-  }
+export function entryOf(name: EntryName | undefined, row: ReadRow): Entry | undefined {
+  const [, revision] = row;
+  return name === undefined || revision === null ? undefined : entryWith(name, revision, row);
+}
+
+function entryWith(
+  { scope, namespace, key }: EntryName,
+  revision: bigint,
+  [value, , createdUs, updatedUs, expiresUs]: readonly [...EntryColumns<unknown>, ...unknown[]],
+): Entry {
   return {
-    scope: name.scope,
-    namespace: name.namespace,
-    key: name.key,
+    scope,
+    namespace,
+    key,
     valueJson: value ?? undefined,
     revision: revision as Revision,
     createdUs: createdUs ?? undefined,
@@ -56,16 +59,7 @@ export function entryOf(
   };
 }
 
-/** A page of entries of one scope and namespace. */
-export interface Page {
-  readonly entries: readonly Entry[];
-  /** Whether there are more. */
-  readonly more: boolean;
-  /** The plugin's, at the moment of the read. */
-  readonly revision: Revision;
-}
-
-/** The page in some rows. */
+/** The page of entries of one scope and namespace that is in some rows. */
 export function pageOf(
   { scope, namespace }: Pick<EntryName, "scope" | "namespace">,
   rows: readonly ListRow[],
@@ -76,8 +70,7 @@ export function pageOf(
     if (key === null) {
       return { entries, more, revision: revision as Revision };
     }
-    const entry = entryOf({ scope, namespace, key }, row);
-    if (entry !== undefined) entries.push(entry);
+    entries.push(entryWith({ scope, namespace, key }, revision, row));
   }
   throw new Error("a page has no end");
 }

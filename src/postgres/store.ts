@@ -1,5 +1,5 @@
 import type { Cancellation } from "../state/cancellation.ts";
-import type { Entry, EntryName } from "../state/entry.ts";
+import type { EntryName } from "../state/entry.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type {
   DeleteRange,
@@ -9,7 +9,7 @@ import type {
   Write,
   WriteOutcome,
 } from "../state/requests.ts";
-import type { At, Store } from "../state/store.ts";
+import type { At, Page, Store } from "../state/store.ts";
 import { ReadLost } from "./errors.ts";
 import { Lane, type LaneLimits, type LaneWork } from "./lane.ts";
 import { PluginDatabase } from "./plugin-database.ts";
@@ -71,10 +71,7 @@ export class PostgresStore implements Store {
     return shared ?? (await this.#scan(signal, () => this.#reader.readAll(names)));
   }
 
-  list(
-    list: ListEntries,
-    signal: Cancellation,
-  ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }> {
+  list(list: ListEntries, signal: Cancellation): Promise<Page> {
     return this.#scan(signal, () => this.#list(list));
   }
 

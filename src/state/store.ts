@@ -15,6 +15,13 @@ export interface At {
   readonly revision: Revision;
 }
 
+/** Some of the entries of a range. */
+export interface Page extends At {
+  readonly entries: readonly Entry[];
+  /** Whether the range has entries beyond them. */
+  readonly more: boolean;
+}
+
 /**
  * The state of one plugin. There is one store for each binding, made with the plugin it serves, so
  * that no method has a way to name another.
@@ -69,10 +76,7 @@ export interface Store {
   ): Promise<At & { readonly scopes: readonly ScopeSummary[]; readonly more: boolean }>;
 
   /**
-   * Reads a page in one snapshot. `more` says whether the range had entries beyond it.
+   * Reads a page in one snapshot.
    */
-  list(
-    list: ListEntries,
-    signal: Cancellation,
-  ): Promise<At & { readonly entries: readonly Entry[]; readonly more: boolean }>;
+  list(list: ListEntries, signal: Cancellation): Promise<Page>;
 }
