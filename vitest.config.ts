@@ -5,7 +5,8 @@ export default defineConfig({
     globals: false,
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/global-setup.ts"],
-    testTimeout: 30_000,
+    setupFiles: ["test/support/properties.ts"],
+    testTimeout: 60_000,
     // What is waited for comes as late as the machine is slow. A time that is promised is measured.
     expect: { poll: { timeout: 20_000 } },
     hookTimeout: 60_000,

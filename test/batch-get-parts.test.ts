@@ -2,6 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import type { ServeConfig } from "../src/config/config.ts";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { checkWritable } from "../src/postgres/statements.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { FaultProxy } from "./support/proxy.ts";
 import { configFor, type TestSidecar, testSidecar } from "./support/sidecar.ts";
@@ -59,7 +60,10 @@ function takeReads(): number {
   return proxy.takeStatements().filter((name) => name === "read_place").length;
 }
 
-/** Reads until there is a second connection for it. */
+/**
+ * Reads until there is a second connection for it. Then the reader has just asked its own question, which it
+ * does twice a second: a call beside that isn't alone.
+ */
 async function untilParted(): Promise<void> {
   await expect
     .poll(async () => {
@@ -68,6 +72,7 @@ async function untilParted(): Promise<void> {
       return takeReads();
     })
     .toBe(2);
+  await expect.poll(() => proxy.takeStatements()).toContain(checkWritable.name);
 }
 
 test("it's read by two statements as soon as there's a second connection", async () => {

@@ -23,9 +23,6 @@ afterAll(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-/** Shrinking ends in time to tell what it has found. */
-const patience = { interruptAfterTimeLimit: 25_000 };
-
 let runs = 0;
 
 /** Places that no run before used, and a model that stands where the plugin stands. */
@@ -58,7 +55,7 @@ test("one after the other, on two sidecars in turn, operations answer as a map w
     fc.asyncProperty(operations(4), async (numbered) => {
       await expectAsModel(clients, numbered, await begin());
     }),
-    { numRuns: 40, ...patience },
+    { numRuns: 40 },
   );
 });
 
@@ -73,7 +70,7 @@ test("one after the other, on two sidecars in turn, operations fill quotas as th
       await database.query("delete from plugin_sidecar.plugin_state");
       await expectAsModel([first.client, second.client], numbered, await begin(quotas));
     }),
-    { numRuns: 25, ...patience },
+    { numRuns: 25 },
   );
 });
 
@@ -93,7 +90,7 @@ test("side by side, operations answer as if they had come one after the other, b
         expect((await readPages(clients[0]!, place)).flat()).toEqual(model.list(place));
       }
     }),
-    { numRuns: 50, ...patience },
+    { numRuns: 50 },
   );
 });
 
