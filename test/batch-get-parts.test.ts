@@ -61,10 +61,11 @@ function takeReads(): number {
 }
 
 /**
- * Reads until there is a second connection for it. Then the reader has just asked its own question, which it
- * does twice a second: a call beside that isn't alone.
+ * Reads until there is a second connection for it. The reader has just asked its own question, which it does
+ * twice a second: a call beside that isn't alone.
  */
 async function untilParted(): Promise<void> {
+  await expect.poll(() => proxy.takeStatements()).toContain(checkWritable.name);
   await expect
     .poll(async () => {
       takeReads();
@@ -72,7 +73,6 @@ async function untilParted(): Promise<void> {
       return takeReads();
     })
     .toBe(2);
-  await expect.poll(() => proxy.takeStatements()).toContain(checkWritable.name);
 }
 
 test("it's read by two statements as soon as there's a second connection", async () => {
