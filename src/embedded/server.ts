@@ -153,6 +153,7 @@ export class Server {
   ): Promise<ServerAddress | undefined> {
     let silentSince = performance.now();
     for (let askMs = firstAskMs; ; askMs = Math.min(askMs * 1.25, maxAskMs)) {
+      signal.throwIfAborted();
       const lock = await readServerLock(this.#config.cluster);
       if (lock.kind === "held") {
         const address = {
