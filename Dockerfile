@@ -11,8 +11,8 @@
 #     -e PLUGIN_STATE_LISTEN=unix:/run/plugin-state/demo.sock \
 #     -e PLUGIN_STATE_ADDRESS=unix:/run/plugin-state/demo.sock plugin-state
 #
-# or, on a network where everybody may read and write the plugin's state (there is no TLS and there are
-# no tokens in this release), listen on all addresses and publish the port on the host's loopback only
+# or listen on all addresses with TLS and a token (docs/security.md). With neither, whoever reaches the port reads
+# and writes the plugin's state, so publish it on the host's loopback only
 #
 #   docker run -p 127.0.0.1:50051:50051 -e PLUGIN_STATE_LISTEN=0.0.0.0:50051 \
 #     -e PLUGIN_STATE_INSECURE=true plugin-state
