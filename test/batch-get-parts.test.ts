@@ -60,12 +60,17 @@ function takeReads(): number {
   return proxy.takeStatements().filter((name) => name === "read_place").length;
 }
 
+/** What the reader asks of itself, with its name or without. */
+function isOwnQuestion(statement: string): boolean {
+  return statement === checkWritable.name || statement === checkWritable.text;
+}
+
 /**
  * Reads until there is a second connection for it. The reader has just asked its own question, which it does
  * twice a second: a call beside that isn't alone.
  */
 async function untilParted(): Promise<void> {
-  await expect.poll(() => proxy.takeStatements()).toContain(checkWritable.name);
+  await expect.poll(() => proxy.takeStatements().some(isOwnQuestion)).toBe(true);
   await expect
     .poll(async () => {
       takeReads();
@@ -145,5 +150,6 @@ test("names of different places are read by one statement", async () => {
     "",
   ]);
   expect(reply.revision).toBe(revision);
-  expect(proxy.takeStatements()).toEqual(["read_entries"]);
+  const sent = proxy.takeStatements().filter((statement) => !isOwnQuestion(statement));
+  expect(sent).toEqual(["read_entries"]);
 });

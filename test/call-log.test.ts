@@ -20,7 +20,7 @@ test("one line for each failed or slow call, none for the rest, and no value or 
   await using proxy = await FaultProxy.before(database.url);
   const lines: string[] = [];
   const log = createLog("trace", { write: (line: string) => void lines.push(line) });
-  const config = configFor(proxy.through(database.url), ["demo"]);
+  const config = { ...configFor(proxy.through(database.url), ["demo"]), slowCallMs: 60_000 };
   const sidecar = await startSidecar(config, log, new AbortController().signal);
   using client = new TestClient(sidecar.bindings[0]!.address);
 

@@ -17,7 +17,7 @@ beforeAll(async () => {
   proxy = await FaultProxy.before(database.url);
   const url = proxy.through(database.url);
   const { database: config } = configFor(url, []);
-  server = await testSidecar(database, ["demo"], { database: config, databaseTimeoutMs: 1_500 });
+  server = await testSidecar(database, ["demo"], { database: config, databaseTimeoutMs: 3_000 });
 });
 
 afterAll(async () => {

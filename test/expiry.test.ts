@@ -377,9 +377,9 @@ describe("the sweep", () => {
     ["another program's upsert", "", upsert],
     ["another sidecar", "set local plugin_sidecar.writer = 'sidecar'", prolong],
   ])("leaves an entry that is being renewed by %s, and waits for nobody", async (_, how, renew) => {
-    await setIn(client, "k", { ttl: { nanos: 300_000_000 } });
     const host = await connected();
     await host.query(`begin; ${how}`);
+    await setIn(client, "k", { ttl: { seconds: 1n } });
     await renew(host);
     await expect.poll(current).toBeUndefined();
     await swept();

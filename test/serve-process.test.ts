@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
@@ -71,7 +71,7 @@ test.each([
     said += text;
   });
   const { bindings } = await readyLine(child);
-  await vi.waitUntil(() => said.includes(isTold ? "Ctrl-C" : '"msg":"ready"'));
+  await expect.poll(() => said.includes(isTold ? "Ctrl-C" : '"msg":"ready"')).toBe(true);
   child.kill("SIGTERM");
   await once(child, "close");
   const call = `${bindings[0]!.address} pluginstate.v1.PluginStateService/Set`;

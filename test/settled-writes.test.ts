@@ -12,7 +12,7 @@ let proxy: FaultProxy;
 let server: TestSidecar;
 let client: TestClient;
 
-const databaseTimeoutMs = 1_500;
+const databaseTimeoutMs = 3_000;
 
 beforeAll(async () => {
   database = await testDatabase();

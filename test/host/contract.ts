@@ -12,7 +12,7 @@ const rounds = Number(process.env["PLUGIN_STATE_FAULT_ROUNDS"] ?? 1);
 export const everyRound = { repeats: Math.max(1, rounds) - 1, timeout: 60_000 };
 
 /** For what a busy machine may take its time for. */
-export const patiently = { timeout: 30_000 };
+export const patiently = { timeout: 60_000 };
 
 /** An entry to write and read. */
 export const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };

@@ -130,7 +130,7 @@ test.each([
   ["stops within the preface", preface.subarray(0, 10)],
   ["sends the preface and no settings", preface],
 ])("a client that %s is closed after a while, and others aren't", async (_what, bytes) => {
-  const { address } = await serve({}, { maxHandshakeMs: 200 });
+  const { address } = await serve({}, { maxHandshakeMs: 1_000 });
   const good = goodClient(address);
   const quiet = await sessionTo(address);
   const socket = await socketTo(address);

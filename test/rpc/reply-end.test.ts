@@ -59,7 +59,7 @@ test("a reply is one packet", async () => {
   socket.write(Buffer.concat([preface, ...request]));
   const ends = () =>
     split(Buffer.concat(packets)).some((frame) => isHeaders(frame) && isLast(frame));
-  await vi.waitUntil(ends);
+  await expect.poll(ends).toBe(true);
 
   const reply = packets.map(split).filter((frames) => frames.some(isData));
   expect(reply).toHaveLength(1);
@@ -82,14 +82,14 @@ test("replies to many calls at once each have their own message", async () => {
     sent.map((message) => answerTo(open(session, path).end(message))),
   );
   expect(replies).toEqual(sent.map((body) => ({ body, status: status.OK })));
-  await vi.waitUntil(() => served.every((stream) => stream.destroyed));
+  await expect.poll(() => served.every((stream) => stream.destroyed)).toBe(true);
 });
 
 test.each([1, 7, 500])("a client may read a reply by %d bytes", async (window) => {
   const session = await windowedSession(window);
   const sent = grpcMessage(Buffer.alloc(1000, "abc"));
   expect(await answerTo(open(session, path).end(sent))).toEqual({ body: sent, status: status.OK });
-  await vi.waitUntil(() => served.at(-1)?.destroyed);
+  await expect.poll(() => served.at(-1)?.destroyed).toBe(true);
 });
 
 describe("a reply that nobody reads", () => {
@@ -104,7 +104,7 @@ describe("a reply that nobody reads", () => {
   test("is forgotten when its call is cancelled", async () => {
     const { stream, end, session } = await unread();
     stream.close(constants.NGHTTP2_CANCEL);
-    await vi.waitUntil(() => end.destroyed);
+    await expect.poll(() => end.destroyed).toBe(true);
     await settle(session, { initialWindowSize: 5000 });
     expect(await answerTo(open(session, path).end(hello))).toMatchObject({ status: status.OK });
   });
@@ -112,7 +112,7 @@ describe("a reply that nobody reads", () => {
   test("is forgotten when the connection breaks", async () => {
     const { session, end } = await unread();
     session.destroy();
-    await vi.waitUntil(() => end.destroyed);
+    await expect.poll(() => end.destroyed).toBe(true);
     expect(await call()).toMatchObject({ status: status.OK });
   });
 
@@ -124,7 +124,7 @@ describe("a reply that nobody reads", () => {
     await settle(session, { initialWindowSize: 5000 });
     stream.resume();
     expect(await answered).toEqual({ body: hello, status: status.OK });
-    await vi.waitUntil(() => end.destroyed);
+    await expect.poll(() => end.destroyed).toBe(true);
   });
 });
 
@@ -135,10 +135,10 @@ test("an answer to a call that is gone goes nowhere, and the next one arrives", 
     release = () => callback(null, request);
   };
   const stream = open(session, path).end(hello);
-  await vi.waitUntil(() => release !== undefined);
+  await expect.poll(() => release !== undefined).toBe(true);
   stream.close(constants.NGHTTP2_CANCEL);
   await once(stream, "close");
-  await vi.waitUntil(() => served.at(-1)?.destroyed);
+  await expect.poll(() => served.at(-1)?.destroyed).toBe(true);
   release?.();
   answer = (callback, request) => callback(null, request);
   expect(await answerTo(open(session, path).end(hello))).toMatchObject({ status: status.OK });
@@ -153,7 +153,7 @@ test.each(["respond", "writeBuffer", "trailers"])(
       release = () => callback(null, request);
     };
     const ended = statusOf(open(session, path).end(hello));
-    await vi.waitUntil(() => release !== undefined);
+    await expect.poll(() => release !== undefined).toBe(true);
     Reflect.set(handleOf(served.at(-1)!), method, () => -1);
     release?.();
     expect(await ended).toBe(-1);

@@ -83,7 +83,7 @@ describe("replies", () => {
     await answerTo(open(session, "/test.Echo/Echo").end(request));
     const held = open(session, "/test.Echo/Hold").end(request);
     held.on("error", () => {});
-    await vi.waitUntil(() => release !== undefined);
+    await expect.poll(() => release !== undefined).toBe(true);
     held.close(constants.NGHTTP2_CANCEL);
     await once(held, "close");
     await answerTo(open(session, "/test.Echo/Echo").end(request));

@@ -142,8 +142,8 @@ test.runIf(keepsStreams)(
   "a call that has ended leaves its stream with an ear for errors alone",
   async () => {
     await answerTo(hello);
-    await vi.waitUntil(() => served[0]?.closed);
-    await vi.waitFor(() => expect(served[0]?.eventNames()).toEqual(["error"]));
+    await expect.poll(() => served[0]?.closed).toBe(true);
+    await expect.poll(() => served[0]?.eventNames()).toEqual(["error"]);
   },
 );
 

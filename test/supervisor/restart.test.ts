@@ -98,7 +98,7 @@ test("stop drains by SIGTERM, is idempotent, and shares one promise", async () =
 });
 
 test("stop kills a sidecar that doesn't end in time", async () => {
-  const { sidecar, told } = await supervise({ ...odd("ready and deaf"), stopTimeoutMs: 300 });
+  const { sidecar, told } = await supervise({ ...odd("ready and deaf"), stopTimeoutMs: 2_000 });
   const pid = sidecar.pid!;
 
   await sidecar.stop();

@@ -11,7 +11,7 @@ import { holdWrites } from "../../support/hold-writes.ts";
 import { type TestSidecar, testSidecar } from "../../support/sidecar.ts";
 import { HealthWatch } from "./health-watch.ts";
 
-const databaseTimeoutMs = 1_000;
+const databaseTimeoutMs = 2_500;
 const unavailable = { codeName: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE", retryAfter: true };
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
 

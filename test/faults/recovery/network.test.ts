@@ -34,7 +34,7 @@ test("a slow network is no outage", { timeout }, async () => {
     meanwhile: async () => {
       // New connections take longest.
       scene.proxy.cut();
-      await scene.sidecar.client.call("get", name, { deadlineMs: 5_000 });
+      await scene.sidecar.client.call("get", name, { deadlineMs: 15_000 });
     },
     end: async () => scene.proxy.slowDown(0),
   });

@@ -19,7 +19,7 @@ const limitMs = process.env["PLUGIN_STATE_RECOVERY_LIMIT"] === "promised" ? prom
 
 const load: Load = { writers: 2, deadlineMs: 2_000, restMs: 10 };
 /** How much later than its deadline a call may end: the client's own timers, on a busy machine. */
-const slackMs = 1_500;
+const slackMs = 4_000;
 const poolSize = 3;
 
 /** What may be said of a call that an outage was in the way of. */

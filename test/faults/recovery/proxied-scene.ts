@@ -54,7 +54,7 @@ export async function serveServer(server: PostgresServer, use: Use): Promise<Pro
 
 /** Reads and writes are refused as they are while the database is away. */
 export async function expectUnavailable({ sidecar: { client } }: Scene): Promise<void> {
-  const options = { deadlineMs: 3_000 };
+  const options = { deadlineMs: 10_000 };
   expect(await failure(client.call("get", name, options))).toMatchObject(unavailable);
   const set = client.call("set", { ...name, valueJson: "1" }, options);
   expect(await failure(set)).toMatchObject(unavailable);
