@@ -30,7 +30,7 @@ import { version } from "./version.ts";
 
 /** Calls at once on one connection; a client holds back what is above it. */
 const maxConcurrentStreams = 1024;
-/** Beside one value of the largest size, a request may hold this much more. */
+/** Beside two values of the largest size, or all of a Transact, a request may hold this much more. */
 const requestSlackBytes = 1024 * 1024;
 
 /** What every binding of a process is served with. */

@@ -9,8 +9,8 @@ import { createGrpcServer } from "./rpc/server-options.ts";
 /** A request names a service; nothing else fits into it. */
 const maxRequestBytes = 4 * 1024;
 /**
- * Anybody may connect here. Together they get half of the health service's 1,000 watches, so that
- * they can't take them from the plugins' workers, and a few MB of memory.
+ * Anybody may connect here. Together they get half of this server's 1,000 watches and a few MB of memory,
+ * and nothing that the plugins' workers need: those have watches of their own.
  */
 const maxConnections = 32;
 const maxConcurrentStreams = 16;

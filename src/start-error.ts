@@ -29,7 +29,8 @@ export const exitCodes: readonly ExitCodeMeaning[] = [
   { code: ExitCode.usage, meaning: "wrong flag, command or value; starting again won't help" },
   {
     code: ExitCode.databaseUnavailable,
-    meaning: "the database can't be reached (serve: only with --fail-fast); try again later",
+    meaning:
+      "the database can't be reached (serve: only with --fail-fast), or the embedded one can't be started; try again later",
   },
   { code: ExitCode.bug, meaning: "a bug: please report the log" },
   { code: ExitCode.cannotBind, meaning: "a listen address is in use or can't be bound" },

@@ -24,3 +24,5 @@ random token
 url owner-database-url plugin_state_owner owner-password
 url sidecar-database-url plugin_state sidecar-password
 chmod 0444 "$directory"/*
+# A token is rotated by writing into its file.
+chmod 0644 "$directory/token"

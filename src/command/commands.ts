@@ -132,7 +132,7 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "health",
     summary: "ask a running sidecar whether it serves",
-    description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program. It asks in the clear and without a token: where the listeners serve TLS, ask the address of --health-listen.`,
+    description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program. It needs no token, and asks in the clear unless one of the --tls options is given: where the listeners serve TLS, give those, or ask the address of --health-listen.`,
     options: healthOptions,
     examples: [
       ["plugin-state health", "prints SERVING, or why not"],

@@ -18,7 +18,7 @@ import { print, printError } from "./output.ts";
 /** How grpc-js says that somebody accepted the connection and then didn't speak HTTP/2 in the clear. */
 const brokeOff = /Failed to connect|ECONNRESET|socket hang up|Protocol error/;
 const tlsHint =
-  "If a sidecar serves TLS there, ask the address of its --health-listen, which is in the clear.";
+  "If a sidecar serves TLS there, give --tls-ca-file, or ask the address of its --health-listen, which is in the clear.";
 
 /** `plugin-state health`: prints the sidecar's answer; 0 only when it is SERVING. */
 export async function health({ flags, environment }: Invocation): Promise<number> {

@@ -10,7 +10,7 @@ export const defaultDatabaseTimeoutMs = 10_000;
 export const minMaxValueBytes = 1024;
 export const maxMaxValueBytes = 64 * 1024 * 1024;
 
-/** 0 remembers nothing for long; a day is beyond any client's retries. */
+/** A day is beyond any client's retries. */
 export const maxRequestIdSeconds = 86_400;
 export const defaultRequestIdSeconds = 600;
 

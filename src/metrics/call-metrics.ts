@@ -13,7 +13,7 @@ import {
  * What is counted of the calls.
  *
  * Only one counter has the plugin as a label. With 50 plugins in a process the histogram would have
- * 50 times as many lines: of 10 methods with 3 codes each, 18 lines a distribution, 27,000.
+ * 50 times as many lines: of 10 methods with 3 codes each, 19 lines a distribution, 28,500.
  */
 export class CallMetrics {
   readonly #durations = new Histogram({

@@ -16,8 +16,8 @@ export const maxNamespaceBytes = 256;
 export const defaultMaxValueBytes = 4 * 1024 * 1024;
 
 /**
- * Bytes of UTF-8 in a value that is read. Larger than any that can be set; migrations/0004 has the
- * same number.
+ * Bytes of UTF-8 in a value that is read. As large as the largest bound that can be set; migrations/0004
+ * has the same number.
  */
 export const maxReadableValueBytes = 64 * 1024 * 1024;
 

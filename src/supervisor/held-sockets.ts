@@ -25,7 +25,7 @@ type CreateHandle = (host: string, port: number, family: 4 | 6 | -1) => BoundHan
 
 function createHandle(): CreateHandle | undefined {
   const create: unknown = Reflect.get(net, "_createServerHandle");
-  // Checked above as far as a function can be; held-sockets.test.ts runs it on each Node.
+  // Checked above as far as a function can be; test/supervisor runs it on each Node.
   return typeof create === "function" ? (create as CreateHandle) : undefined;
 }
 

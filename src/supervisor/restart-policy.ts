@@ -6,7 +6,7 @@ export interface RestartRule {
   readonly maxMs: number;
   /** How much of a wait is left to chance, on both sides. Default 0.25: ±25 %. */
   readonly jitter: number;
-  /** Starts in a row before it gives up. Default 10. */
+  /** Restarts in a row before it gives up. Default 10. */
   readonly maxRestarts: number;
   /** A sidecar that was ready for so long was well: the count begins anew. Default 60,000. */
   readonly resetAfterMs: number;

@@ -1385,7 +1385,7 @@ export type Limits = Message<"pluginstate.v1.Limits"> & {
   maxPageSize: number;
 
   /**
-   * Bytes of keys and values in a page of List, at most (one entry is always allowed).
+   * Bytes of scope ids, namespaces, keys and values in a page of List, at most (one entry is always allowed).
    *
    * @generated from field: int32 max_page_bytes = 8;
    */
