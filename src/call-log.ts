@@ -1,8 +1,9 @@
 import { status } from "@grpc/grpc-js";
 import type { Log } from "./log.ts";
 import type { FinishedCall } from "./rpc/handler.ts";
+import { QuotaExceeded } from "./state/errors.ts";
 
-/** Codes that tell of a fault on our side or behind us, rather than of the caller's. */
+/** Codes that tell of a fault on our side or behind us, rather than of the caller's; a quota is the caller's. */
 const ownFaults: ReadonlySet<status> = new Set([
   status.INTERNAL,
   status.UNKNOWN,
@@ -23,7 +24,7 @@ export function callLog(log: Log, slowCallMs: number): (call: FinishedCall) => v
       ms: Math.round(durationMs * 100) / 100,
       ...(traceId !== undefined && { trace_id: traceId }),
     };
-    if (ownFaults.has(code)) {
+    if (ownFaults.has(code) && !(error instanceof QuotaExceeded)) {
       log.error({ ...fields, err: causeOf(error) }, "call failed");
     } else if (code !== status.OK) {
       log.info(

@@ -39,6 +39,22 @@ test("one line for each failed or slow call, none for the rest, and no value or 
   expect(lines.join("")).not.toMatch(/s3cret|write_entries\(/);
 });
 
+test("a quota that is full is the plugin's fault, and no error of the sidecar", async () => {
+  await using database = await testDatabase();
+  await database.addPlugin("demo");
+  const lines: string[] = [];
+  const log = createLog("info", { write: (line: string) => void lines.push(line) });
+  const config = configFor(database.url, ["demo"]);
+  const full = { ...config, slowCallMs: 60_000, bounds: { ...config.bounds, quotaEntries: 0 } };
+  const sidecar = await startSidecar(full, log, new AbortController().signal);
+  using client = new TestClient(sidecar.bindings[0]!.address);
+  await failure(client.call("set", { scope, key: "any", valueJson: "1" }));
+  await sidecar.stop();
+  expect(callsIn(lines)).toMatchObject([
+    { rpc: "Set", code: "RESOURCE_EXHAUSTED", level: "info", msg: "call refused" },
+  ]);
+});
+
 test("a call that takes as long as --slow-call-ms is a line of its own", async () => {
   await using database = await testDatabase();
   await database.addPlugin("demo");
