@@ -56,7 +56,7 @@ test.each(["set", "new"])(
     }
     const holder = await holdEntry("held", '"foreign"');
     const held = set("held", '"sidecar"');
-    for (let n = 0; n < 10; n++) {
+    for (let n = 0; n < 40; n++) {
       await Promise.all([
         set("a", `${n}`),
         set(`new ${n}`, "1"),

@@ -75,8 +75,6 @@ export interface Store {
     signal: Cancellation,
   ): Promise<At & { readonly scopes: readonly ScopeSummary[]; readonly more: boolean }>;
 
-  /**
-   * Reads a page in one snapshot.
-   */
+  /** Reads a page in one snapshot. */
   list(list: ListEntries, signal: Cancellation): Promise<Page>;
 }

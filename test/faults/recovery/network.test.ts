@@ -5,7 +5,7 @@ import { FaultProxy } from "../../support/proxy.ts";
 import { configFor, testSidecar } from "../../support/sidecar.ts";
 import { releasing } from "../resources.ts";
 import { HealthWatch } from "./health-watch.ts";
-import { goThrough, timeout } from "./outage.ts";
+import { goThrough, limitMs, timeout } from "./outage.ts";
 import { expectUnavailable, name, type ProxiedScene, serveDatabase } from "./proxied-scene.ts";
 
 const use = releasing();
@@ -34,7 +34,7 @@ test("a slow network is no outage", { timeout }, async () => {
     meanwhile: async () => {
       // New connections take longest.
       scene.proxy.cut();
-      await scene.sidecar.client.call("get", name, { deadlineMs: 15_000 });
+      await scene.sidecar.client.call("get", name, { deadlineMs: limitMs + 3_000 });
     },
     end: async () => scene.proxy.slowDown(0),
   });

@@ -7,7 +7,7 @@ import type { PostgresServer } from "../postgres-server.ts";
 import type { Use } from "../resources.ts";
 import { serve } from "../serve.ts";
 import { HealthWatch } from "./health-watch.ts";
-import type { Scene } from "./outage.ts";
+import { limitMs, type Scene } from "./outage.ts";
 
 /** What the tests call. */
 export const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
@@ -54,7 +54,8 @@ export async function serveServer(server: PostgresServer, use: Use): Promise<Pro
 
 /** Reads and writes are refused as they are while the database is away. */
 export async function expectUnavailable({ sidecar: { client } }: Scene): Promise<void> {
-  const options = { deadlineMs: 10_000 };
+  // Calls wait until the limit at most, and never until a statement times out.
+  const options = { deadlineMs: limitMs + 1_000 };
   expect(await failure(client.call("get", name, options))).toMatchObject(unavailable);
   const set = client.call("set", { ...name, valueJson: "1" }, options);
   expect(await failure(set)).toMatchObject(unavailable);
