@@ -113,7 +113,6 @@ export class StateBackend {
     const plugins = this.#plugins;
     const found = await plugins.find(name);
     if (found !== undefined) {
-      await plugins.addCounter(found.id);
       return found;
     }
     if (name === demoPlugin && this.#options.config.database.kind === "embedded") {
@@ -138,7 +137,6 @@ export class StateBackend {
     return new PostgresStore({
       pool: this.#pool,
       pluginId: id,
-      addCounter: () => this.#plugins.addCounter(id),
       reads: { ...reads, ...watch.lane("reads") },
       writes: { ...writes, ...watch.lane("writes") },
       scans: { ...lane, batchWeight: 1, batches: 1, ...watch.lane("scans") },
