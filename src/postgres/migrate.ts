@@ -200,9 +200,9 @@ async function inTurn<T>(
          set local lock_timeout = ${lockTimeoutMs}; set local search_path = pg_catalog, pg_temp;
          set local check_function_bodies = off; set local standard_conforming_strings = on`,
       );
+      // Without a parameter: a statement that has one leaves a portal behind, which has a snapshot too.
       const { rows } = await client.query<{ mine: boolean }>(
-        "select pg_try_advisory_xact_lock($1) as mine",
-        [migrationLock],
+        `select pg_try_advisory_xact_lock(${migrationLock}) as mine`,
       );
       if (only(rows).mine) {
         const result = await work();
