@@ -67,7 +67,7 @@ export interface MigrateOptions {
 export async function migrate(
   connection: Connection,
   stateSchema: string,
-  { signal = never, onProgress = ignore, attachAnew: anew = false }: MigrateOptions = {},
+  { signal = never(), onProgress = ignore, attachAnew: anew = false }: MigrateOptions = {},
 ): Promise<string[]> {
   return await withClient(
     connection,
@@ -88,8 +88,10 @@ export async function migrate(
   );
 }
 
-/** Never aborts. */
-const never = new AbortController().signal;
+/** Aborts nothing. One each: a signal that many listen to is taken for a leak. */
+function never(): AbortSignal {
+  return new AbortController().signal;
+}
 
 /**
  * Checks that the schema is the one this release needs, and that the role of this connection sees all that is
@@ -100,7 +102,7 @@ const never = new AbortController().signal;
 export async function checkSchema(
   connection: Connection,
   stateSchema: string,
-  signal: AbortSignal = never,
+  signal: AbortSignal = never(),
 ): Promise<void> {
   const check = async (client: pg.Client) => {
     await requireServerVersion(client);
