@@ -73,32 +73,31 @@ create table plugin_sidecar.external_writes (
   xact       bigint not null,
   -- In the order in which each entry was written: the writer held it, or its name, when it took the id.
   id         bigint not null,
-  -- insert, update, delete, or truncate, which has no entry.
+  -- INSERT, UPDATE, DELETE, or TRUNCATE, which has no entry.
   kind       text not null,
   scope_kind text,
   scope_id   text,
   namespace  text,
   state_key  text,
-  -- What the entry was before: the stamp of its last external writer, or else what it counted for.
-  replaces   bigint,
+  -- The row's stamp, and the one it had before; without that, what it counted for.
+  stamp      uuid,
+  replaces   uuid,
   old_bytes  bigint,
   written_at timestamptz not null
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 create index external_writes_idx on plugin_sidecar.external_writes (plugin_id, xact, id);
+create sequence plugin_sidecar.external_write_ids;
 
--- Each external write has two of these, the stamp of the row and the one before it: a row that is renamed is
--- deleted under its old name, then inserted under the new one.
-create sequence plugin_sidecar.external_write_ids increment by 2 minvalue 2;
-
--- The revisions of entries whose last writer was external, by their stamp. Not in the row: to write them there would
--- make the host's own next write of it wait or, at repeatable read, fail.
+-- The revisions of entries whose last writer was external, by the stamps of their rows (sidecar_write_id, which the
+-- sidecar's own writes empty). Not in the row: to write them there would make the host's own next write of it wait
+-- or, at repeatable read, fail.
 create table plugin_sidecar.external_revisions (
   plugin_id uuid not null,
-  write_id  bigint not null,
+  stamp     uuid not null,
   revision  bigint not null,
   -- What the entry counts for.
   bytes     bigint not null,
-  primary key (plugin_id, write_id)
+  primary key (plugin_id, stamp)
 );
 
 -- What a trigger could not do, because the host changed a table or took away what is ours. The host's statement went
@@ -108,28 +107,15 @@ create table plugin_sidecar.trigger_faults (
   problem text not null
 );
 
--- Marks a row that an external writer inserts or updates: what the sidecar noted of it holds no longer.
---
--- Can't fail the host's statement. Security definer: the host's role has no rights on the sidecar's schema, and
--- needs none. log_external_write notices a stamp that is missing.
+-- Stamps a row that an external writer updates: what the sidecar noted of it holds no longer. (Inserted rows are
+-- stamped by the column's default, unless they are copies with all columns.) Can't fail the host's statement: log_external_write notices a stamp that is
+-- missing. As few expressions as possible: PL/pgSQL prepares each anew in each transaction, for 2 µs.
 create function plugin_sidecar.stamp_external_write() returns trigger
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
+language plpgsql as $$
 begin
-  if tg_op = 'INSERT' then
-    new.sidecar_created_at := now();
-  elsif old.sidecar_expires_at <= now() then
-    -- For everybody else the entry wasn't there any more.
-    new.sidecar_created_at := now();
-  else
-    new.sidecar_created_at := coalesce(old.sidecar_created_at, old.updated_at);
-  end if;
-  new.sidecar_write_id := nextval('plugin_sidecar.external_write_ids');
-  new.sidecar_revision := null;
+  new.sidecar_write_id := pg_catalog.gen_random_uuid();
   -- Who writes without an expiry means none.
   new.sidecar_expires_at := null;
-  new.sidecar_bytes := null;
   return new;
 exception when others then
   return new;
@@ -153,89 +139,58 @@ end $$;
 --
 -- Can't fail the host's statement, locks nothing and waits for nothing. What could fail because the host changed its
 -- table stands in a block of its own that writes nothing: such a block takes no transaction id, so that a
--- transaction of many writes has no more subtransactions than before.
+-- transaction of many writes has no more subtransactions than before. In one expression: PL/pgSQL prepares each anew
+-- in each transaction.
+--
+-- Security definer: the host's role has no rights on the sidecar's schema, and needs none.
 create function plugin_sidecar.log_external_write() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- More isn't kept for a sidecar that doesn't come.
-  c_max_log_bytes constant bigint := 1024 * 1024 * 1024;
-  v_fault text;
-  v_kind text := lower(tg_op);
-  v_id bigint;
-  v_replaces bigint;
-  v_old_bytes bigint;
-  v_old_plugin uuid;
-  v_old_kind text;
-  v_old_scope text;
-  v_old_namespace text;
-  v_old_key text;
-  v_plugin uuid;
-  v_scope_kind text;
-  v_scope text;
-  v_namespace text;
-  v_key text;
-  v_moved boolean := false;
+  -- f1 to f5: the entry's name; f6, f7: its stamp now and before; f8: what it counted for; f9: what is unusual.
+  v record;
 begin
-  if to_regclass('plugin_sidecar.external_writes') is null
-     or to_regclass('plugin_sidecar.trigger_faults') is null then
-    return null;
-  end if;
   begin
-    if tg_op <> 'INSERT' then
-      v_old_plugin := old.plugin_id;
-      v_old_kind := old.scope_kind;
-      v_old_scope := old.scope_id;
-      v_old_namespace := old.namespace;
-      v_old_key := old.state_key;
-      v_replaces := old.sidecar_write_id;
-      if v_replaces is null then
-        v_old_bytes := coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
-          old.scope_id, old.namespace, old.state_key, old.value_json));
-      end if;
-    end if;
-    if tg_op <> 'DELETE' then
-      v_plugin := new.plugin_id;
-      v_scope_kind := new.scope_kind;
-      v_scope := new.scope_id;
-      v_namespace := new.namespace;
-      v_key := new.state_key;
-      v_id := new.sidecar_write_id;
-      v_moved := tg_op = 'UPDATE'
-        and (v_plugin, v_scope_kind, v_scope, v_namespace, v_key)
-            is distinct from (v_old_plugin, v_old_kind, v_old_scope, v_old_namespace, v_old_key);
-      if new.sidecar_revision is not null or v_id is null or v_id is not distinct from v_replaces then
-        v_fault := 'the row was not stamped: trigger plugin_sidecar_stamp is missing or disabled';
-      end if;
-    else
-      v_id := nextval('plugin_sidecar.external_write_ids');
-    end if;
-    if v_id % 4096 = 0 and pg_relation_size('plugin_sidecar.external_writes') > c_max_log_bytes then
-      v_fault := 'external_writes has reached 1 GiB: no sidecar has taken it for too long';
-    end if;
+    v := row(
+      coalesce(new.plugin_id, old.plugin_id)::uuid, coalesce(new.scope_kind, old.scope_kind)::text,
+      coalesce(new.scope_id, old.scope_id)::text, coalesce(new.namespace, old.namespace)::text,
+      coalesce(new.state_key, old.state_key)::text, new.sidecar_write_id::uuid, old.sidecar_write_id::uuid,
+      case when tg_op <> 'INSERT' and old.sidecar_write_id is null
+           then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
+                  old.scope_id, old.namespace, old.state_key, old.value_json)) end,
+      case when to_regclass('plugin_sidecar.external_writes') is null then 'table external_writes is missing'
+           -- It is emptied by truncate: any size means that a fault was noted, and nothing is logged any more.
+           when pg_relation_size(to_regclass('plugin_sidecar.trigger_faults')) is distinct from 0 then 'a fault'
+           when tg_op <> 'DELETE' and (new.sidecar_write_id is null or new.sidecar_write_id = old.sidecar_write_id)
+             then 'a row was not stamped: trigger plugin_sidecar_stamp, or a default, is missing or disabled'
+           when random() < 0.0005
+                and pg_relation_size(to_regclass('plugin_sidecar.external_writes')) > 1024 * 1024 * 1024
+             then 'external_writes has reached 1 GiB: no sidecar has taken it for too long'
+           when tg_op = 'UPDATE'
+                and (new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key)
+                    is distinct from (old.plugin_id, old.scope_kind, old.scope_id, old.namespace, old.state_key)
+             then 'moved' end);
   exception when others then
-    v_fault := tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm;
-  end;
-  if v_fault is not null then
-    perform plugin_sidecar.note_trigger_fault(v_fault);
+    perform plugin_sidecar.note_trigger_fault(
+      tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm);
     return null;
-  end if;
-
-  if tg_op = 'DELETE' or v_moved then
+  end;
+  if v.f9 is null then
     insert into plugin_sidecar.external_writes
-           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, replaces, old_bytes, written_at)
-    select v_old_plugin, pg_current_xact_id()::text::bigint, v_id - v_moved::int, 'delete', v_old_kind, v_old_scope,
-           v_old_namespace, v_old_key, v_replaces, v_old_bytes, clock_timestamp()
-     where not exists (select from plugin_sidecar.trigger_faults);
-  end if;
-  if tg_op <> 'DELETE' then
+           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, stamp, replaces, old_bytes, written_at)
+    values (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
+            v.f2, v.f3, v.f4, v.f5, v.f6, v.f7, v.f8, clock_timestamp());
+  elsif v.f9 = 'moved' then
+    -- Deleted under its old name, and inserted under the new one.
     insert into plugin_sidecar.external_writes
-           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, replaces, old_bytes, written_at)
-    select v_plugin, pg_current_xact_id()::text::bigint, v_id, case when v_moved then 'insert' else v_kind end,
-           v_scope_kind, v_scope, v_namespace, v_key,
-           case when not v_moved then v_replaces end, case when not v_moved then v_old_bytes end, clock_timestamp()
-     where not exists (select from plugin_sidecar.trigger_faults);
+           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, stamp, replaces, old_bytes, written_at)
+    values (old.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'DELETE',
+            old.scope_kind, old.scope_id, old.namespace, old.state_key, null, v.f7, v.f8, clock_timestamp()),
+           (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'INSERT',
+            v.f2, new.scope_id, v.f4, v.f5, v.f6, null, null, clock_timestamp());
+  else
+    perform plugin_sidecar.note_trigger_fault(v.f9);
   end if;
   return null;
 end $$;
@@ -247,7 +202,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   insert into plugin_sidecar.external_writes (plugin_id, xact, id, kind, written_at)
-  select r.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'truncate',
+  select r.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
          clock_timestamp()
     from plugin_sidecar.plugin_revisions r;
   return null;
@@ -282,17 +237,17 @@ begin
      order by w.id limit p_limit
   ), found as materialized (
     -- With each entry as it is now, by whomever.
-    select w.*, s.stamp, s.value, coalesce(pg_column_size(s.value), 0) as stored_bytes
+    select w.*, s.now_stamp, s.value, coalesce(pg_column_size(s.value), 0) as stored_bytes
       from waiting w
       left join lateral (
-        (select s.sidecar_write_id as stamp, s.value_json as value
+        (select s.sidecar_write_id as now_stamp, s.value_json as value
            from state_schema.plugin_state s
           where w.scope_id is not null
             and s.plugin_id = p_plugin and s.scope_kind = w.scope_kind and s.scope_id = w.scope_id
             and s.namespace = w.namespace and s.state_key >= w.state_key and s.state_key <= w.state_key
           order by s.state_key limit 1)
         union all
-        (select s.sidecar_write_id as stamp, s.value_json as value
+        (select s.sidecar_write_id as now_stamp, s.value_json as value
            from state_schema.plugin_state s
           where w.scope_id is null
             and s.plugin_id = p_plugin and s.scope_kind = w.scope_kind and s.scope_id is null
@@ -300,33 +255,32 @@ begin
           order by s.scope_id, s.state_key limit 1)
       ) s on true
   ), chosen as materialized (
-    select f.*,
-           -- A statement that deletes an entry and inserts it again logs the delete at its end.
-           case when f.kind = 'delete' and f.stamp < f.id then f.stamp - 1 else f.id end as ord,
-           max(f.id) over (partition by f.xact) as end_of_xact
+    select f.*, max(f.id) over (partition by f.xact) as end_of_xact
       from (select f.*, sum(f.stored_bytes) over (order by f.id) - f.stored_bytes as bytes_before from found f) f
      where f.bytes_before <= c_max_value_bytes
   ), ordered as materialized (
-    select c.*, row_number() over (order by c.end_of_xact, c.ord) as n,
+    select c.*, row_number() over (order by c.end_of_xact, c.id) as n,
            row_number() over (partition by c.scope_kind, c.scope_id, c.namespace, c.state_key
-                              order by c.end_of_xact desc, c.ord desc) = 1 as is_last
+                              order by c.end_of_xact desc, c.id desc) = 1 as is_last
       from chosen c
   ), truncated as materialized (
-    select max(o.id) as id from ordered o where o.kind = 'truncate'
+    select max(o.id) as id from ordered o where o.kind = 'TRUNCATE'
   ), kept as (
-    insert into plugin_sidecar.external_revisions (plugin_id, write_id, revision, bytes)
-    select p_plugin, o.id, v_counter.revision + o.n,
+    insert into plugin_sidecar.external_revisions as x (plugin_id, stamp, revision, bytes)
+    select p_plugin, o.stamp, v_counter.revision + o.n,
            -- Who has written it since, and isn't numbered yet, will count it.
-           case when o.stamp = o.id then plugin_sidecar.entry_bytes(o.scope_id, o.namespace, o.state_key, o.value)
+           case when o.stamp = o.now_stamp then plugin_sidecar.entry_bytes(o.scope_id, o.namespace, o.state_key, o.value)
                 else 0 end
       from ordered o cross join truncated t
-     where o.kind in ('insert', 'update') and o.is_last and (t.id is null or o.id > t.id)
-    returning bytes
+     where o.kind in ('INSERT', 'UPDATE') and o.is_last and (t.id is null or o.id > t.id)
+    -- Somebody may have copied rows with their stamps.
+    on conflict (plugin_id, stamp) do update set revision = excluded.revision
+    returning x.bytes
   ), forgotten as (
     delete from plugin_sidecar.external_revisions x
      where x.plugin_id = p_plugin
-       and (x.write_id = any (array(select o.replaces from ordered o where o.replaces is not null))
-            or x.write_id < (select t.id from truncated t))
+       and (x.stamp = any (array(select o.replaces from ordered o where o.replaces is not null))
+            or (select t.id from truncated t) is not null)
     returning x.bytes
   ), removed as (
     delete from plugin_sidecar.external_writes w
@@ -335,7 +289,7 @@ begin
   )
   select (select count(*) from removed) as writes,
          t.id is not null as is_truncated,
-         coalesce(sum(case o.kind when 'insert' then 1 when 'delete' then -1 else 0 end), 0) as more_entries,
+         coalesce(sum(case o.kind when 'INSERT' then 1 when 'DELETE' then -1 else 0 end), 0) as more_entries,
          (select coalesce(sum(k.bytes), 0) from kept k) - coalesce(sum(o.old_bytes), 0)
            - case when t.id is null then (select coalesce(sum(f.bytes), 0) from forgotten f) else 0 end as more_bytes,
          (select count(*) from waiting) = p_limit
@@ -423,7 +377,7 @@ begin
               and n.key = w.state_key
         where w.plugin_id = p_plugin
        union all
-       select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin and w.kind = 'truncate') then
+       select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin and w.kind = 'TRUNCATE') then
     raise exception 'an external write came between' using errcode = 'serialization_failure';
   end if;
 end $$;
@@ -452,9 +406,11 @@ begin
     on conflict do nothing;
     perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   end if;
-  if p_is_thorough and exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin) then
+  if p_is_thorough then
     update plugin_sidecar.plugin_revisions r set external_xmax = 0, external_open = '{}'
-     where r.plugin_id = p_plugin;
+     where r.plugin_id = p_plugin
+       and (r.external_xmax > pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+            or exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin));
   end if;
   if exists (
     select from plugin_sidecar.plugin_revisions r
@@ -532,7 +488,7 @@ begin
     return 'table state_schema.plugin_state lacks columns: ' || v_missing;
   end if;
   select string_agg(w.name, ', ') into v_missing
-    from unnest(array['plugin_sidecar_stamp', 'plugin_sidecar_log', 'plugin_sidecar_log_truncate']) as w (name)
+    from unnest(array['plugin_sidecar_stamp', 'plugin_sidecar_stamp_copy', 'plugin_sidecar_log', 'plugin_sidecar_log_truncate']) as w (name)
    where not exists (select from pg_trigger t
                       where t.tgrelid = v_state and t.tgname = w.name and t.tgenabled in ('O', 'A'));
   if v_missing is not null then
@@ -563,7 +519,7 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  delete from plugin_sidecar.trigger_faults;
+  truncate plugin_sidecar.trigger_faults;
   update plugin_sidecar.installation set attachment = gen_random_uuid(), attached_at = null;
 end $$;
 
@@ -576,6 +532,7 @@ as $$
 declare
   v_attachment uuid;
   v_plugin uuid;
+  v_base bigint;
 begin
   select i.attachment into v_attachment from plugin_sidecar.installation i;
   select p.id into v_plugin from state_schema.plugins p
@@ -589,19 +546,28 @@ begin
   insert into plugin_sidecar.plugin_revisions (plugin_id, attachment) values (v_plugin, gen_random_uuid())
   on conflict do nothing;
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = v_plugin for update;
+  update plugin_sidecar.plugin_revisions r
+     set revision = r.revision + (r.revision > 0)::int, base_revision = r.revision + (r.revision > 0)::int,
+         epoch = gen_random_uuid(), attachment = v_attachment
+   where r.plugin_id = v_plugin
+   returning r.revision into v_base;
+  delete from plugin_sidecar.external_revisions x where x.plugin_id = v_plugin;
   -- In one statement, so that a write is counted or numbered later, but not both.
   with logged as (
     delete from plugin_sidecar.external_writes w where w.plugin_id = v_plugin
-  ), numbered as (
-    delete from plugin_sidecar.external_revisions x where x.plugin_id = v_plugin
-  ), counted as (
-    select count(*) as entries,
-           coalesce(sum(plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)), 0) as bytes
+  ), measured as materialized (
+    select s.sidecar_write_id as stamp,
+           plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json) as bytes
       from state_schema.plugin_state s where s.plugin_id = v_plugin
+  ), kept as (
+    insert into plugin_sidecar.external_revisions (plugin_id, stamp, revision, bytes)
+    select v_plugin, m.stamp, v_base, m.bytes from measured m where m.stamp is not null
+    on conflict (plugin_id, stamp) do nothing
+  ), counted as (
+    select count(*) as entries, coalesce(sum(m.bytes), 0) as bytes from measured m
   )
   update plugin_sidecar.plugin_revisions r
-     set entries = c.entries, bytes = c.bytes, attachment = v_attachment, epoch = gen_random_uuid(),
-         revision = r.revision + (r.revision > 0)::int, base_revision = r.revision + (r.revision > 0)::int,
+     set entries = c.entries, bytes = c.bytes,
          external_xmax = pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
          external_open = array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x)
     from counted c

@@ -263,7 +263,7 @@ declare
   e_created timestamptz[];
   e_updated timestamptz[];
   e_value jsonb[];
-  e_write_id bigint[];
+  e_write_id uuid[];
   e_writer int[];
   -- The same before the call that is being judged, to go back to.
   v_before record;
@@ -322,12 +322,12 @@ begin
 
   if v_is_lone then
     select array[s.ctid], array[s.sidecar_expires_at is null or s.sidecar_expires_at > v_now],
-           array[greatest(v_counter.base_revision, coalesce(s.sidecar_revision,
+           array[greatest(v_counter.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
              (select x.revision from plugin_sidecar.external_revisions x
-               where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id)))],
-           array[coalesce(s.sidecar_bytes,
+               where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end)],
+           array[coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
              (select x.bytes from plugin_sidecar.external_revisions x
-               where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id),
+               where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
              plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json))],
            array[s.sidecar_expires_at], array[coalesce(s.sidecar_created_at, s.updated_at)], array[s.updated_at],
            array[case when p_wanted[1] then s.value_json end], array[s.sidecar_write_id]
@@ -344,12 +344,12 @@ begin
   else
     -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
     select array_agg(s.place), array_agg(s.place is not null and (s.expires_at is null or s.expires_at > v_now)),
-           array_agg(case when s.place is not null then greatest(v_counter.base_revision, coalesce(s.revision,
+           array_agg(case when s.place is not null then greatest(v_counter.base_revision, case when s.write_id is null then s.revision else
              (select x.revision from plugin_sidecar.external_revisions x
-               where x.plugin_id = p_plugin and x.write_id = s.write_id))) end),
-           array_agg(case when s.place is null then 0 else coalesce(s.bytes,
+               where x.plugin_id = p_plugin and x.stamp = s.write_id) end) end),
+           array_agg(case when s.place is null then 0 else coalesce(case when s.write_id is null then s.bytes else
              (select x.bytes from plugin_sidecar.external_revisions x
-               where x.plugin_id = p_plugin and x.write_id = s.write_id),
+               where x.plugin_id = p_plugin and x.stamp = s.write_id) end,
              plugin_sidecar.entry_bytes(w.id, w.namespace, w.key, s.value_json)) end),
            array_agg(s.expires_at), array_agg(coalesce(s.created_at, s.updated_at)), array_agg(s.updated_at),
            array_agg(case when w.wanted then s.value_json end), array_agg(s.write_id), array_agg(null::int)
@@ -618,10 +618,10 @@ begin
   end if;
   if v_inserts then
     insert into state_schema.plugin_state
-           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision, sidecar_created_at,
-            updated_at, sidecar_expires_at, sidecar_bytes)
+           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision, sidecar_write_id,
+            sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
     select p_plugin, w.kind, w.id, w.namespace, w.key, coalesce(v_changed[w.writer], p_value -> (w.writer - 1)),
-           w.revision, w.created, v_now, w.expires, w.bytes
+           w.revision, null, w.created, v_now, w.expires, w.bytes
       from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key), unnest(e_place),
                       unnest(e_writer), unnest(e_revision), unnest(e_created), unnest(e_expires), unnest(e_bytes))
            as w (kind, id, namespace, key, place, writer, revision, created, expires, bytes)
@@ -630,7 +630,7 @@ begin
   if array_length(array_remove(e_write_id, null), 1) > 0 and (v_updates or v_deletes) then
     delete from plugin_sidecar.external_revisions x
      where x.plugin_id = p_plugin
-       and x.write_id = any (array(select w.id from rows from (unnest(e_write_id), unnest(e_writer)) as w (id, writer)
+       and x.stamp = any (array(select w.id from rows from (unnest(e_write_id), unnest(e_writer)) as w (id, writer)
                                     where w.writer is not null and w.id is not null));
   end if;
   perform plugin_sidecar.require_numbered(

@@ -63,9 +63,9 @@ begin
     left join lateral (
       (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                    then s.value_json::text end as value,
-              greatest(r.base_revision, coalesce(s.sidecar_revision,
+              greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                 (select x.revision from plugin_sidecar.external_revisions x
-                  where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                  where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
               s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
          from state_schema.plugin_state s
         where w.id is not null
@@ -76,9 +76,9 @@ begin
       union all
       (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                    then s.value_json::text end as value,
-              greatest(r.base_revision, coalesce(s.sidecar_revision,
+              greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                 (select x.revision from plugin_sidecar.external_revisions x
-                  where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                  where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
               s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
          from state_schema.plugin_state s
         where w.id is null
@@ -121,9 +121,9 @@ begin
            as w (kind, id, namespace, key)
       left join lateral (
         (select s.value_json,
-                greatest(r.base_revision, coalesce(s.sidecar_revision,
+                greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                   (select x.revision from plugin_sidecar.external_revisions x
-                    where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                    where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
                 s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
            from state_schema.plugin_state s
           where w.id is not null
@@ -133,9 +133,9 @@ begin
           order by s.state_key limit 1)
         union all
         (select s.value_json,
-                greatest(r.base_revision, coalesce(s.sidecar_revision,
+                greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                   (select x.revision from plugin_sidecar.external_revisions x
-                    where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                    where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
                 s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
            from state_schema.plugin_state s
           where w.id is null
@@ -204,9 +204,9 @@ begin
   is_more := false;
   for v_entry in execute format($query$
       select s.state_key, case when not $1 then s.value_json end as value_json,
-             greatest($10, coalesce(s.sidecar_revision,
+             greatest($10, case when s.sidecar_write_id is null then s.sidecar_revision else
                (select x.revision from plugin_sidecar.external_revisions x
-                 where x.plugin_id = $2 and x.write_id = s.sidecar_write_id))) as revision,
+                 where x.plugin_id = $2 and x.stamp = s.sidecar_write_id) end) as revision,
              coalesce(s.sidecar_created_at, s.updated_at) as created_at, s.updated_at,
              s.sidecar_expires_at as expires_at
         from state_schema.plugin_state s

@@ -41,7 +41,7 @@ declare
   v_places tid[] := '{}';
   v_keys text[] := '{}';
   -- The stamps of external writers, null of others.
-  v_write_ids bigint[] := '{}';
+  v_write_ids uuid[] := '{}';
   v_count bigint := 0;
   v_bytes bigint := 0;
 begin
@@ -70,9 +70,9 @@ begin
 
   for v_entry in execute format($query$
       select s.ctid as place, s.state_key as key, s.sidecar_expires_at is null or s.sidecar_expires_at > $1 as is_there,
-             coalesce(s.sidecar_bytes,
+             coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
                (select x.bytes from plugin_sidecar.external_revisions x
-                 where x.plugin_id = $2 and x.write_id = s.sidecar_write_id),
+                 where x.plugin_id = $2 and x.stamp = s.sidecar_write_id) end,
                plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size,
              s.sidecar_write_id as write_id
         from state_schema.plugin_state s
@@ -107,7 +107,7 @@ begin
        set revision = v_revision, entries = r.entries - v_count, bytes = r.bytes - v_bytes
      where r.plugin_id = p_plugin;
     delete from plugin_sidecar.external_revisions x
-     where x.plugin_id = p_plugin and x.write_id = any (array_remove(v_write_ids, null));
+     where x.plugin_id = p_plugin and x.stamp = any (array_remove(v_write_ids, null));
   end if;
   perform plugin_sidecar.require_numbered(
     p_plugin, v_counter.external_xmax, v_counter.external_open, array_fill(p_kind, array[v_count::int]),
@@ -176,9 +176,9 @@ begin
          order by s.scope_id collate "C", s.namespace collate "C" limit 1;
         exit when not found;
         select count(*), coalesce(sum(e.size), 0) into entries, bytes
-          from (select coalesce(s.sidecar_bytes,
+          from (select coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
                          (select x.bytes from plugin_sidecar.external_revisions x
-                           where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id),
+                           where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
                          plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
                   from state_schema.plugin_state s
                  where s.plugin_id = p_plugin and s.scope_kind = v_kind and s.scope_id is null
@@ -194,9 +194,9 @@ begin
         exit when not found;
         continue when v_namespace = '';
         select count(*), coalesce(sum(e.size), 0) into entries, bytes
-          from (select coalesce(s.sidecar_bytes,
+          from (select coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
                          (select x.bytes from plugin_sidecar.external_revisions x
-                           where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id),
+                           where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
                          plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
                   from state_schema.plugin_state s
                  where s.plugin_id = p_plugin and s.scope_kind = v_kind and s.scope_id = v_id

@@ -35,7 +35,7 @@ declare
   v_bytes bigint;
   v_missing bigint;
   -- The stamps of external writers that are overwritten.
-  v_write_ids bigint[];
+  v_write_ids uuid[];
 begin
   v_counter := plugin_sidecar.begin_writes(p_plugin);
   if v_counter.revision is null then
@@ -48,9 +48,9 @@ begin
     select s.ctid as place,
            case when s.sidecar_expires_at is null or s.sidecar_expires_at > v_now
                 then coalesce(s.sidecar_created_at, s.updated_at) end as created_at,
-           coalesce(s.sidecar_bytes,
+           coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
              (select x.bytes from plugin_sidecar.external_revisions x
-               where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id),
+               where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
              plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
            s.sidecar_write_id as write_id
       into v_old
@@ -62,9 +62,9 @@ begin
     if v_old.place is null then
       insert into state_schema.plugin_state
              (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision,
-              sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
-      values (p_plugin, p_kind[1], p_id[1], p_namespace[1], p_key[1], p_value -> 0, v_counter.revision + 1, v_now,
-              v_now, v_now + p_ttl_us[1] * interval '1 microsecond', v_bytes);
+              sidecar_write_id, sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
+      values (p_plugin, p_kind[1], p_id[1], p_namespace[1], p_key[1], p_value -> 0, v_counter.revision + 1, null,
+              v_now, v_now, v_now + p_ttl_us[1] * interval '1 microsecond', v_bytes);
     else
       update state_schema.plugin_state s
          set value_json = p_value -> 0, sidecar_revision = v_counter.revision + 1, sidecar_write_id = null,
@@ -87,9 +87,9 @@ begin
              plugin_sidecar.entry_bytes(w.id, w.namespace, w.key, w.value) as bytes,
              v_now + w.ttl_us * interval '1 microsecond' as expires_at,
              s.place, s.created_at, s.write_id,
-             case when s.place is null then 0 else coalesce(s.bytes,
+             case when s.place is null then 0 else coalesce(case when s.write_id is null then s.bytes else
                (select x.bytes from plugin_sidecar.external_revisions x
-                 where x.plugin_id = p_plugin and x.write_id = s.write_id),
+                 where x.plugin_id = p_plugin and x.stamp = s.write_id) end,
                plugin_sidecar.entry_bytes(w.id, w.namespace, w.key, s.value_json)) end as old_bytes
         from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key),
                         jsonb_array_elements(p_value), unnest(p_ttl_us))
@@ -126,8 +126,9 @@ begin
     ), inserted as (
       insert into state_schema.plugin_state
              (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision,
-              sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
-      select p_plugin, w.kind, w.id, w.namespace, w.key, w.value, w.revision, v_now, v_now, w.expires_at, w.bytes
+              sidecar_write_id, sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
+      select p_plugin, w.kind, w.id, w.namespace, w.key, w.value, w.revision, null, v_now, v_now,
+             w.expires_at, w.bytes
         from wanted w
        where w.place is null
       returning 1
@@ -145,7 +146,7 @@ begin
 
   if v_write_ids[1] is not null then
     delete from plugin_sidecar.external_revisions x
-     where x.plugin_id = p_plugin and x.write_id = any (v_write_ids);
+     where x.plugin_id = p_plugin and x.stamp = any (v_write_ids);
   end if;
   perform plugin_sidecar.require_numbered(
     p_plugin, v_counter.external_xmax, v_counter.external_open, p_kind, p_id, p_namespace, p_key);

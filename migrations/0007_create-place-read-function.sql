@@ -30,9 +30,9 @@ begin
       left join lateral (
         select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                     then s.value_json::text end as value,
-               greatest(r.base_revision, coalesce(s.sidecar_revision,
+               greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                  (select x.revision from plugin_sidecar.external_revisions x
-                   where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                   where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
                s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id = p_id
@@ -57,9 +57,9 @@ begin
       left join lateral (
         select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                     then s.value_json::text end as value,
-               greatest(r.base_revision, coalesce(s.sidecar_revision,
+               greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
                  (select x.revision from plugin_sidecar.external_revisions x
-                   where x.plugin_id = p_plugin and x.write_id = s.sidecar_write_id))) as revision,
+                   where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
                s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id is null

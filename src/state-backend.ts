@@ -113,6 +113,7 @@ export class StateBackend {
     const plugins = this.#plugins;
     const found = await plugins.find(name);
     if (found !== undefined) {
+      await plugins.prepare(found);
       return found;
     }
     if (name === demoPlugin && this.#options.config.database.kind === "embedded") {

@@ -1,5 +1,5 @@
 import type { Pool } from "./pool.ts";
-import { pluginStatements } from "./statements.ts";
+import { pluginStatements, sweepExternalWrites } from "./statements.ts";
 
 /** A plugin in the host's registry. */
 export interface Plugin {
@@ -39,6 +39,18 @@ export class Plugins {
       [keyOrId],
     );
     return rows[0] && { id: rows[0].id, key: rows[0].plugin_key };
+  }
+
+  /**
+   * Prepares a plugin that is to be served: makes its counter if there is none, and gives its external writes their
+   * revisions, also in a server that the database was restored to.
+   */
+  async prepare({ id }: Plugin): Promise<void> {
+    let more = true;
+    while (more) {
+      const [row] = await this.#pool.run<{ more: boolean }>(sweepExternalWrites, [id]);
+      more = row?.more === true;
+    }
   }
 
   /**

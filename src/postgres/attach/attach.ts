@@ -67,23 +67,30 @@ async function attachTable(
 ): Promise<void> {
   if (missingColumns.length > 0) {
     steps.onProgress(`adding columns to ${table}`);
-    const added = Object.entries(columns).map(
-      ([name, type]) => `add column if not exists ${name} ${type}`,
-    );
-    await briefly(steps, table, [`alter table ${table} ${added.join(", ")}`]);
+    await briefly(steps, table, [
+      `alter table ${table} ${columns.map(({ name, type }) => `add column if not exists ${name} ${type}`).join(", ")}`,
+    ]);
   }
   if (missingColumns.length > 0 || !isLogged || anew) {
     steps.onProgress(`adding triggers to ${table}`);
     await briefly(steps, table, [
-      `lock table ${table} in share row exclusive mode`,
+      // Defaults need the strongest lock there is, for a moment.
+      `alter table ${table} ${defaults().join(", ")}`,
       ...triggers.flatMap((trigger) => createTrigger(trigger, table)),
       "select plugin_sidecar.begin_attachment()",
     ]);
   }
 }
 
-function createTrigger({ name, event, execute }: Trigger, table: string): string[] {
-  const condition = "current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar'";
+function defaults(): string[] {
+  return columns.flatMap(({ name, default: value }) =>
+    value === undefined ? [] : `alter column ${name} set default ${value}`,
+  );
+}
+
+function createTrigger({ name, event, execute, when }: Trigger, table: string): string[] {
+  const isExternal = "current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar'";
+  const condition = when === undefined ? isExternal : `${isExternal} and ${when}`;
   return [
     `create or replace trigger ${name} ${event.replace("%", table)} when (${condition}) execute function ${execute}`,
     `alter table ${table} enable trigger ${name}`,

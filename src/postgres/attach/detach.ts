@@ -73,7 +73,7 @@ export async function detach(connection: Connection, options: DetachOptions): Pr
         options.signal.throwIfAborted();
         await client.query(`drop index concurrently if exists "${options.stateSchema}".${name}`);
       }
-      const dropped = Object.keys(columns).map((name) => `drop column if exists ${name}`);
+      const dropped = columns.map(({ name }) => `drop column if exists ${name}`);
       await briefly(steps, table, [`alter table ${table} ${dropped.join(", ")}`]);
       options.onProgress(`removing schema ${ownSchema}`);
       await briefly(steps, ownSchema, [`drop schema if exists ${ownSchema} cascade`]);

@@ -3,17 +3,25 @@
  * all named so that the host never does.
  */
 
-/** The sidecar's columns, with their types. None has a default, so that adding them rewrites nothing. */
-export const columns: Readonly<Record<string, string>> = {
-  // Null until the sidecar wrote the entry, and again after an external writer did.
-  sidecar_revision: "bigint",
-  // The stamp of the external writer that wrote the entry last; null if the sidecar did.
-  sidecar_write_id: "bigint",
-  sidecar_created_at: "timestamptz",
-  sidecar_expires_at: "timestamptz",
-  // What the entry counts for, if the sidecar wrote it.
-  sidecar_bytes: "bigint",
-};
+/** A column of the sidecar's. */
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  /** Of rows that an external writer inserts; set after the column was added, so that adding it rewrites nothing. */
+  readonly default?: string;
+}
+
+export const columns: readonly Column[] = [
+  // Of the sidecar's last write of the entry; null if there was none.
+  { name: "sidecar_revision", type: "bigint" },
+  // The stamp of an external writer's write; null if the sidecar wrote last. While there is one, sidecar_revision and
+  // sidecar_bytes are void: plugin_sidecar.external_revisions has those of the stamp.
+  { name: "sidecar_write_id", type: "uuid", default: "gen_random_uuid()" },
+  { name: "sidecar_created_at", type: "timestamptz", default: "now()" },
+  { name: "sidecar_expires_at", type: "timestamptz" },
+  // What the entry counts for.
+  { name: "sidecar_bytes", type: "bigint" },
+];
 
 /** A trigger on `plugin_state`. */
 export interface Trigger {
@@ -21,13 +29,22 @@ export interface Trigger {
   /** When it runs: all of its definition between the name and the condition, with the table for `%`. */
   readonly event: string;
   readonly execute: string;
+  /** A condition beside that the writer is external. */
+  readonly when?: string;
 }
 
 /** They run for those who haven't said that they are a sidecar, for the length of their transaction. */
 export const triggers: readonly Trigger[] = [
   {
     name: "plugin_sidecar_stamp",
-    event: "before insert or update on % for each row",
+    event: "before update on % for each row",
+    execute: "plugin_sidecar.stamp_external_write()",
+  },
+  {
+    // Inserted with all columns, copied from rows that the sidecar wrote: others have the default.
+    name: "plugin_sidecar_stamp_copy",
+    event: "before insert on % for each row",
+    when: "new.sidecar_write_id is null",
     execute: "plugin_sidecar.stamp_external_write()",
   },
   {
