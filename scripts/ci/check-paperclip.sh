@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# What attaching does to Paperclip, with its own packages from npm: migrations, backups, transactions, its
+# store. On one PostgreSQL a run, as an ordinary account, on a unix socket.
+#   check-paperclip.sh 15    Debian's
+#   check-paperclip.sh 18    the embedded one
+# Nothing of those packages is kept. Uses the node_modules and dist of `npm cit`.
+# PLUGIN_STATE_TEST_PAPERCLIP_ROWS=2000000 attaches to as many rows as large hosts have.
+set -euo pipefail
+. "$(dirname "$0")/tools.sh"
+
+older_version=2026.403.0
+newer_version=2026.916.1
+
+# need_host NAME VERSION: the packages in $CI_WORK/host-NAME/node_modules.
+need_host() {
+  local directory=$CI_WORK/host-$1
+  [[ -e $directory/complete ]] && return
+  mkdir -p "$directory"
+  npm install --prefix "$directory" --no-save --ignore-scripts --omit=optional "@paperclipai/db@$2"
+  # Of the server only its store is used; its hundreds of dependencies aren't.
+  npm pack --silent --pack-destination "$directory" "@paperclipai/server@$2"
+  mkdir "$directory/node_modules/@paperclipai/server"
+  tar --extract --gzip --file "$directory/paperclipai-server-$2.tgz" --strip-components 1 \
+    --directory "$directory/node_modules/@paperclipai/server" package/package.json package/dist
+  rm "$directory/paperclipai-server-$2.tgz"
+  touch "$directory/complete"
+}
+
+need_host older "$older_version"
+need_host newer "$newer_version"
+export PLUGIN_STATE_TEST_PAPERCLIP_OLDER=$CI_WORK/host-older
+export PLUGIN_STATE_TEST_PAPERCLIP_NEWER=$CI_WORK/host-newer
+
+case ${1-} in
+  15)
+    need_postgres_15
+    export PLUGIN_STATE_TEST_PG_BIN_DIR=/usr/lib/postgresql/15/bin
+    export PLUGIN_STATE_TEST_PG_PROGRAMS=$PLUGIN_STATE_TEST_PG_BIN_DIR
+    ;;
+  18)
+    need_postgres_18_programs
+    export PLUGIN_STATE_TEST_PG_PROGRAMS=$postgres_18_programs
+    ;;
+  *) die "which PostgreSQL: 15 or 18?" ;;
+esac
+
+cd "$CI_ROOT"
+# These end sidecars, never the machine.
+export PLUGIN_STATE_TEST_FSYNC=off
+"$PLUGIN_STATE_TEST_PG_PROGRAMS/pg_dump" --version
+say "Paperclip $older_version and $newer_version"
+node node_modules/vitest/vitest.mjs run test/paperclip
