@@ -1,14 +1,13 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { HostDatabase } from "./host-database.ts";
-import { type DoctorCheck, doctorFindings, ended } from "./sidecar.ts";
+import { type DoctorCheck, ended, problemsOf } from "./sidecar.ts";
 
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 
 /**
  * Does what `doctor` says about its problems, to the letter, as the owner: commands between backticks as they
- * stand, else the SQL below the first line. Ends with what it has to say when no problem is left, or none that
- * it knows something about.
+ * stand, else the SQL below the first line. Returns the problems that are left then.
  */
 export async function followAdvice(
   database: HostDatabase,
@@ -16,11 +15,9 @@ export async function followAdvice(
 ): Promise<DoctorCheck[]> {
   const followed = new Set<string>();
   for (;;) {
-    const findings = await doctorFindings(database, ...flags);
-    const next = findings.find(
-      ({ verdict, remedy }) => verdict === "problem" && remedy && !followed.has(remedy),
-    );
-    if (next?.remedy === undefined) return findings;
+    const problems = await problemsOf(database, ...flags);
+    const next = problems.find(({ remedy }) => remedy && !followed.has(remedy));
+    if (next?.remedy === undefined) return problems;
     followed.add(next.remedy);
     await follow(database, next.remedy);
   }

@@ -1,6 +1,6 @@
 import { expect } from "vitest";
-import { scopeKinds } from "../../src/state/entry.ts";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
+import { scopeKinds } from "../../src/state/entry.ts";
 import type { TestClient } from "../support/client.ts";
 import type { HostDatabase } from "./host-database.ts";
 

@@ -47,11 +47,7 @@ export class HostDatabase implements AsyncDisposable {
   ): Promise<HostDatabase> {
     const host = await loadHost(version);
     const name = `host_${randomBytes(6).toString("hex")}`;
-    await createDatabase(
-      inject("databaseUrl"),
-      name,
-      template ?? (await migratedTemplate(host)),
-    );
+    await createDatabase(inject("databaseUrl"), name, template ?? (await migratedTemplate(host)));
     return new HostDatabase(name, host);
   }
 
@@ -68,10 +64,7 @@ export class HostDatabase implements AsyncDisposable {
   }
 
   /** Plain SQL as the host's role. */
-  async query<Row extends pg.QueryResultRow>(
-    text: string,
-    values: unknown[] = [],
-  ): Promise<Row[]> {
+  async query<Row extends pg.QueryResultRow>(text: string, values: unknown[] = []): Promise<Row[]> {
     return (await this.#pool.query<Row>(text, values)).rows;
   }
 
@@ -139,7 +132,11 @@ export class HostDatabase implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#clients.map(({ $client }) => $client.end()));
+    await Promise.all(this.#clients.map(({ $client }) => $client.end({ timeout: 1 })));
+    const prepared = await this.query<{ gid: string }>(
+      "select gid from pg_prepared_xacts where database = current_database()",
+    );
+    for (const { gid } of prepared) await this.query(`rollback prepared '${gid}'`);
     await this.#pool.end();
     await withClient({ connectionString: inject("databaseUrl") }, (client) =>
       client.query(`drop database if exists ${this.name} with (force)`),

@@ -24,7 +24,7 @@ export type Engine = "javascript" | "pg_dump";
 
 /** Its drizzle client. */
 export interface HostDb {
-  readonly $client: { end(): Promise<void> };
+  readonly $client: { end(options: { timeout: number }): Promise<void> };
   execute<Row>(sql: string): Promise<readonly Row[]>;
   transaction<T>(
     work: (transaction: HostDb) => Promise<T>,

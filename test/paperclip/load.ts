@@ -1,12 +1,13 @@
-import type { TestClient } from "../support/client.ts";
+import { onTestFinished } from "vitest";
 import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
+import type { TestClient } from "../support/client.ts";
 
 const scope = { kind: ScopeKind.ISSUE, id: "load" };
 const keys = 20;
 /** Far more than a call takes that waits for nobody. */
 const deadlineMs = 10_000;
 
-/** A load that runs until it is stopped. */
+/** A load that runs until it is stopped, or its test has ended. */
 export interface Load {
   /** Ends it; says how many calls were answered, and what went wrong, each once. */
   stop(): Promise<{ readonly calls: number; readonly failures: readonly string[] }>;
@@ -31,6 +32,9 @@ export function startLoad(client: TestClient, workers = 4): Load {
     }
   };
   const running = Array.from({ length: workers }, (_, worker) => work(worker));
+  onTestFinished(() => {
+    goesOn = false;
+  });
   return {
     stop: async () => {
       goesOn = false;
