@@ -66,12 +66,12 @@ export interface DoctorCheck {
   readonly remedy?: string;
 }
 
-/** What `doctor` says is a problem, but for the server's: tests have one that doesn't sync. */
+/** What `doctor` says is a problem. */
 export async function problemsOf(database: Urls, ...flags: string[]): Promise<DoctorCheck[]> {
   const { stdout, stderr } = await command(database, "doctor", "--json", ...flags);
   if (stdout === "") throw new Error(`doctor said nothing: ${stderr}`);
   const { checks } = JSON.parse(stdout) as { readonly checks: DoctorCheck[] };
-  return checks.filter(({ name, verdict }) => verdict === "problem" && name !== "durability");
+  return checks.filter(({ verdict }) => verdict === "problem");
 }
 
 /** A sidecar in a process of its own, as the serving role. */
