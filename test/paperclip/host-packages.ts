@@ -54,6 +54,8 @@ export interface HostStore {
 /** A host, as old or as new as those that scripts/ci/check-paperclip.sh installs. */
 export interface Host {
   readonly name: "older" | "newer";
+  /** Where its node_modules are. */
+  readonly directory: string;
   readonly db: HostPackage;
   /** Of a client, or of a transaction. */
   storeOf(db: HostDb): HostStore;
@@ -68,5 +70,5 @@ export async function loadHost(name: Host["name"]): Promise<Host> {
     import(pathToFileURL(join(directory, "node_modules/@paperclipai", path)).href);
   const db: HostPackage = await load("db/dist/index.js");
   const { pluginStateStore } = await load("server/dist/services/plugin-state-store.js");
-  return { name, db, storeOf: pluginStateStore };
+  return { name, directory, db, storeOf: pluginStateStore };
 }

@@ -6,13 +6,17 @@ import { expect, onTestFinished, test } from "vitest";
 import { epochOf, expectCountsOfRows } from "./entries.ts";
 import { HostDatabase } from "./host-database.ts";
 import { AttachedSidecar, ended, problemsOf, start } from "./sidecar.ts";
+import { Tally } from "./tally.ts";
 
 const rows = Number(process.env["PLUGIN_STATE_TEST_PAPERCLIP_ROWS"] ?? 200_000);
 const plugins = ["demo", "second", "third", "fourth"];
 /** What a host may have to wait for a lock, by its own setting: PostgreSQL ends a statement that waits longer. */
 const patienceMs = 100;
-/** When `migrate` is killed, for some values of a small random number. */
+/** How often `migrate` is killed before it may end. */
 const kills = 3;
+/** Of a report that a host makes now and then, and between two of them. */
+const reportMs = 1_500;
+const pauseMs = 500;
 const minutes = 60_000;
 
 test(`attaching to ${rows} rows lets the host read and write all the time, and goes on where it was killed`, {
@@ -77,9 +81,9 @@ interface HostAtWork {
   stop(): Promise<{ failures: string[]; statements: number; longestMs: number }>;
 }
 
-/** Clients that select and upsert all the time, and don't wait for locks. */
+/** Clients that select and upsert all the time, and don't wait for locks; beside them, long transactions. */
 function startHost(database: HostDatabase, pluginIds: readonly string[]): HostAtWork {
-  const failures: string[] = [];
+  const failures = new Tally();
   let statements = 0;
   let longestMs = 0;
   let goesOn = true;
@@ -88,7 +92,7 @@ function startHost(database: HostDatabase, pluginIds: readonly string[]): HostAt
   });
   const timed = async (client: pg.Client, text: string, values: unknown[]) => {
     const startedAt = performance.now();
-    await client.query(text, values).catch((error) => failures.push(String(error)));
+    await client.query(text, values).catch((error) => failures.add(error));
     longestMs = Math.max(longestMs, performance.now() - startedAt);
     statements++;
   };
@@ -116,12 +120,24 @@ function startHost(database: HostDatabase, pluginIds: readonly string[]): HostAt
     }
     await client.end();
   };
-  const running = pluginIds.map(work);
+  // A long transaction, which nobody may queue behind with a lock that keeps the others out.
+  const report = async () => {
+    while (goesOn) {
+      await database.session(async (client) => {
+        await client.query("begin isolation level repeatable read");
+        await client.query("select count(*) from (select from plugin_state limit 100) s");
+        await pause(reportMs);
+        await client.query("commit");
+      });
+      await pause(pauseMs);
+    }
+  };
+  const running = [...pluginIds.map(work), report()];
   return {
     stop: async () => {
       goesOn = false;
       await Promise.all(running);
-      return { failures, statements, longestMs };
+      return { failures: failures.list(), statements, longestMs };
     },
   };
 }

@@ -4,6 +4,7 @@ import { HostDatabase } from "./host-database.ts";
 import type { Isolation } from "./host-packages.ts";
 import { startLoad } from "./load.ts";
 import { AttachedSidecar, attach, problemsOf } from "./sidecar.ts";
+import { Tally } from "./tally.ts";
 
 /** How long a call may take beside a transaction that it has nothing to do with. */
 const soon = { deadlineMs: 3_000 };
@@ -202,16 +203,11 @@ async function upsertAndDelete(
   );
 }
 
-/** What went wrong of so many, one after the other, in PostgreSQL's words, each with how often it did. */
+/** What went wrong of so many, one after the other. */
 async function failuresOf(times: number, work: (n: number) => Promise<void>): Promise<string[]> {
-  const failures = new Map<string, number>();
-  for (let n = 0; n < times; n++) {
-    await work(n).catch((error) => {
-      const text = String(error.cause ?? error);
-      failures.set(text, (failures.get(text) ?? 0) + 1);
-    });
-  }
-  return [...failures].map(([text, count]) => `${count} of ${times}: ${text}`);
+  const failures = new Tally();
+  for (let n = 0; n < times; n++) await work(n).catch((error) => failures.add(error));
+  return failures.list();
 }
 
 /** Everything a worker does, with other entries than those that somebody holds. */
