@@ -1,5 +1,6 @@
 import type { OptionTable } from "../config/option.ts";
 import {
+  detachOptions,
   doctorOptions,
   grantsOptions,
   healthOptions,
@@ -82,6 +83,18 @@ export const commands: readonly CommandSpec[] = [
     ],
     exitCodes: databaseExitCodes,
     run: async (invocation) => (await import("./migrate.ts")).migrate(invocation),
+  },
+  {
+    name: "detach",
+    summary: "take all that is the sidecar's out of a host's database",
+    description: `Removes the sidecar's columns, triggers and indexes from the host's plugin_state, and the schema plugin_sidecar. Entries stay as they are, but for expired ones, which are removed. Without --yes it changes nothing, says what would be lost, and exits with 64. Can be cut off and run again. Stop the sidecars first: those that run stop serving.`,
+    options: detachOptions,
+    examples: [
+      ["plugin-state detach --state-schema public", "says what would be lost"],
+      ["plugin-state detach --state-schema public --yes", "does it"],
+    ],
+    exitCodes: databaseExitCodes,
+    run: async (invocation) => (await import("./detach.ts")).detach(invocation),
   },
   {
     name: "plugin add",
