@@ -1,4 +1,5 @@
 import pg from "pg";
+import { Sockets } from "./sockets.ts";
 
 /** Where a database is, and what may be asked of the way to it. */
 export interface Connection extends pg.ClientConfig {
@@ -9,22 +10,37 @@ export interface Connection extends pg.ClientConfig {
 /** A connection that isn't open after this will hardly be: whoever waits for the database tries again. */
 const connectMs = 10_000;
 
-/** Opens one connection of its own, runs `work` on it, and closes it. */
+/**
+ * Opens one connection of its own, runs `work` on it, and closes it.
+ *
+ * @param signal Cuts the connection when it aborts, whatever is waited for over it: a lock, a server that
+ *   doesn't answer. The server undoes what wasn't committed.
+ * @throws the signal's reason when it aborts; what pg and `work` throw.
+ */
 export async function withClient<T>(
   connection: Connection,
   work: (client: pg.Client) => Promise<T>,
+  signal?: AbortSignal,
 ): Promise<T> {
+  signal?.throwIfAborted();
+  const sockets = new Sockets();
   const client = new pg.Client({
     application_name: "plugin-state-sidecar",
     connectionTimeoutMillis: connectMs,
     ...connection,
+    stream: () => sockets.make(),
   });
   // A connection that breaks is also an event; without a listener it would end the process.
   client.on("error", () => undefined);
-  await client.connect();
+  const cut = () => sockets.shut();
+  signal?.addEventListener("abort", cut, { once: true });
   try {
-    return await work(client);
+    await client.connect();
+    return await work(client).finally(() => client.end().catch(() => undefined));
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
   } finally {
-    await client.end().catch(() => undefined);
+    signal?.removeEventListener("abort", cut);
   }
 }

@@ -51,14 +51,19 @@ export class SchemaError extends Error {
  *
  * @throws {SchemaError} when the database can't be served even then.
  */
-export async function migrate(connection: Connection, stateSchema: string): Promise<string[]> {
-  return await withClient(connection, async (client) => {
+export async function migrate(
+  connection: Connection,
+  stateSchema: string,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const work = async (client: pg.Client) => {
     await requireServerVersion(client);
     const isComplete = (await missingMigrations(client)).length === 0;
     const ran = isComplete ? [] : await migrateInTurn(client, stateSchema);
     await requireStateSchema(client, stateSchema);
     return ran;
-  });
+  };
+  return await withClient(connection, work, signal);
 }
 
 /**
@@ -66,8 +71,12 @@ export async function migrate(connection: Connection, stateSchema: string): Prom
  *
  * @throws {SchemaError} when it isn't.
  */
-export async function checkSchema(connection: Connection, stateSchema: string): Promise<void> {
-  await withClient(connection, async (client) => {
+export async function checkSchema(
+  connection: Connection,
+  stateSchema: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const work = async (client: pg.Client) => {
     await requireServerVersion(client);
     const missing = await missingMigrations(client);
     if (missing.length > 0) {
@@ -79,7 +88,8 @@ export async function checkSchema(connection: Connection, stateSchema: string): 
       );
     }
     await requireStateSchema(client, stateSchema);
-  });
+  };
+  await withClient(connection, work, signal);
 }
 
 async function requireServerVersion(client: pg.Client): Promise<void> {

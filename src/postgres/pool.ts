@@ -234,6 +234,8 @@ export class Pool {
     const cut = setTimeout(() => {
       // With a statement under way, pg's `end` doesn't wait for it.
       for (const client of this.#clients) void client.end();
+      // Nor for one that is only being opened.
+      this.#sockets.shut();
     }, closeMs);
     await this.#pool.end().finally(() => clearTimeout(cut));
   }
