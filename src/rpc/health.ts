@@ -118,7 +118,9 @@ export class HealthService {
 
   #list(request: Buffer, aliases: Aliases): Buffer {
     decode(HealthListRequestSchema, request);
-    const names = new Set([...this.#ofProcess, livenessService, ...this.#parts.keys()]);
+    // Who has a server of its own isn't told what else there is; it may ask for it by name.
+    const parts = aliases.size === 0 ? [...this.#parts.keys()] : [...aliases.values()];
+    const names = new Set([...this.#ofProcess, livenessService, ...parts]);
     const statuses = Object.fromEntries(
       [...names].map((name) => [name, { status: this.#statusOf(aliases.get(name) ?? name) }]),
     );

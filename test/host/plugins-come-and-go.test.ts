@@ -1,4 +1,6 @@
 import { expect, onTestFinished, test } from "vitest";
+import { Health } from "../../src/gen/health/v1/health_pb.ts";
+import { dial, unary } from "../rpc/peers.ts";
 import { failure } from "../support/client.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { healthOf } from "../support/health.ts";
@@ -19,6 +21,11 @@ async function serveTwo(database: TestDatabase, ...flags: string[]) {
   const line = await sidecar.line();
   const [demo, later] = line.bindings;
   return { sidecar, line, demo: demo!.address, later: later!.address };
+}
+
+async function listed(address: string): Promise<string[]> {
+  const { statuses } = await unary(dial(address), Health.method.list, {});
+  return Object.keys(statuses).sort();
 }
 
 function lines(sidecar: SidecarProcess, text: string): number {
@@ -78,6 +85,14 @@ test(
     expect(await healthOf(demo, service)).toBe("SERVING");
     expect(await healthOf(later, service)).toBe("NOT_SERVING");
     expect(await healthOf(apart, service)).toBe("SERVING");
+    expect(await listed(apart)).toEqual([
+      "",
+      "liveness",
+      "plugin/acme.later",
+      "plugin/demo",
+      service,
+    ]);
+    expect(await listed(demo)).toEqual(["", "liveness", "plugin/demo", service]);
 
     await database.query("delete from plugin_sidecar.plugins where plugin_key = 'demo'");
     await expect.poll(() => healthOf(apart), soon).toBe("NOT_SERVING");
