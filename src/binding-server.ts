@@ -65,6 +65,8 @@ export class BindingServer {
   readonly #reflection: Reflection;
   readonly #endHealthWatches: () => void;
   #lookAgain: () => void = () => undefined;
+  /** Since it was last found. */
+  #hasToldMissing = false;
   #config: BindingConfig;
   #listener: Listener | undefined;
   #isClosed = false;
@@ -177,6 +179,7 @@ export class BindingServer {
       return;
     }
     this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
+    this.#hasToldMissing = false;
     if (plugin.id !== before?.id) {
       const { id: pluginId, key } = plugin;
       this.#log.info({ pluginId, key, before: before?.id }, "the plugin is served");
@@ -184,9 +187,9 @@ export class BindingServer {
   }
 
   #miss(): void {
-    const wasMissing = this.#plugin.isMissing;
     this.#plugin.missing();
-    if (wasMissing) return;
+    if (this.#hasToldMissing) return;
+    this.#hasToldMissing = true;
     const hint = `Let the host install it, or register it: plugin-state plugin add ${this.#config.plugin}`;
     this.#log.warn({ hint }, "the plugin isn't registered: its calls fail until it is");
   }

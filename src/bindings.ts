@@ -87,7 +87,7 @@ export class Bindings {
     registry.start();
   }
 
-  /** The database is away: calls fail until {@link bind}. */
+  /** The database is away, and can't say which plugins are registered. */
   away(): void {
     for (const server of this.#servers) server.away();
   }
@@ -98,8 +98,9 @@ export class Bindings {
     database.set(finding);
     watch.database?.serves(finding.serves);
     this.#tellHealth();
-    // Nobody knows what happened meanwhile.
+    // Nobody knows what happens meanwhile.
     if (finding.serves) void this.#registry?.now();
+    else this.away();
   }
 
   /**

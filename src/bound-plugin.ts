@@ -75,11 +75,6 @@ export class BoundPlugin implements Binding {
     return this.#found?.plugin;
   }
 
-  /** Whether the registry was asked and hasn't got it. */
-  get isMissing(): boolean {
-    return this.#isMissing;
-  }
-
   /**
    * What a call has to wait for: the database's first answer, or that it's known to be away; while the plugin
    * isn't registered, another look whether it is by now. Bounded; undefined when there's nothing to wait for.
