@@ -1,7 +1,6 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import type { DatabaseFinding } from "../database-state.ts";
 import type { Log } from "../log.ts";
-import { unlessAborted } from "../patience.ts";
 import { ask } from "./ask.ts";
 import type { Connection } from "./connection.ts";
 import { isCrowded } from "./errors.ts";
@@ -77,6 +76,8 @@ export class Monitor {
   #loop: Promise<void> | undefined;
   /** Ends the current pause between two questions. */
   #hurry: () => void = () => undefined;
+  /** Ends the current question. */
+  #giveUp: () => void = () => undefined;
 
   constructor(options: MonitorOptions) {
     this.#options = options;
@@ -98,6 +99,7 @@ export class Monitor {
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#hurry();
+    this.#giveUp();
     await this.#loop;
   }
 
@@ -105,10 +107,12 @@ export class Monitor {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       await this.#pause();
+      if (signal.aborted) {
+        return;
+      }
       const isSilent = this.#last.kind === "away" && this.#last.isSilent;
-      const asked = isSilent ? this.#seek() : this.#check();
-      const finding = await unlessAborted(asked, signal).catch(() => undefined);
-      if (finding !== undefined && !signal.aborted) {
+      const finding = isSilent ? await this.#seek() : await this.#check();
+      if (!signal.aborted) {
         this.#note(finding);
       }
     }
@@ -123,6 +127,8 @@ export class Monitor {
     const { pool } = this.#options;
     const startedAt = performance.now();
     const isOver = new AbortController();
+    // It then rejects as if nothing was heard; nobody takes note.
+    this.#giveUp = () => isOver.abort();
     const first = this.#askPool();
     let isFull = false;
     const second = this.#askAgain(first, isOver.signal).catch((why: unknown) => {
