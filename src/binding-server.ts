@@ -164,17 +164,11 @@ export class BindingServer {
     this.#guard.watchFiles();
   }
 
-  /**
-   * Serves what the registry has for its plugin; undefined: it hasn't got it.
-   *
-   * @throws what says that the database can't be asked.
-   */
-  async follow(plugin: Plugin | undefined, backend: StateBackend): Promise<void> {
+  /** Serves what the registry has for its plugin; undefined: it hasn't got it. */
+  follow(plugin: Plugin | undefined, backend: StateBackend): void {
     const before = this.#plugin.found;
-    const isThere =
-      plugin !== undefined && (plugin.id === before?.id || (await backend.prepare(plugin)));
     if (this.#isClosed) return;
-    if (!isThere) {
+    if (plugin === undefined) {
       this.#miss();
       return;
     }

@@ -67,7 +67,7 @@ export class Bindings {
     const servers = this.#servers;
     try {
       const found = await backend.find([...new Set(servers.map(({ config }) => config.plugin))]);
-      for (const server of servers) await server.follow(found.get(server.config.plugin), backend);
+      for (const server of servers) server.follow(found.get(server.config.plugin), backend);
     } catch (error) {
       for (const server of servers) server.away();
       throw error;

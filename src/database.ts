@@ -125,7 +125,7 @@ export async function prepareDatabase(
     let ran: string[] = [];
     if (preparation.migrate) {
       await requireHostTables(migrationConnection, stateSchema, signal);
-      ran = await migrate(migrationConnection, stateSchema, signal);
+      ran = await migrate(migrationConnection, stateSchema, { signal });
       if (migrationConnection !== connection) {
         await grantServing(migrationConnection, connection, stateSchema, signal);
       }

@@ -120,11 +120,6 @@ export class StateBackend {
     return found;
   }
 
-  /** Prepares for a plugin's writes; false when it isn't registered. @throws {DatabaseUnavailable} */
-  async prepare({ id }: Plugin): Promise<boolean> {
-    return await this.#plugins.addCounter(id);
-  }
-
   /** A plugin's state, with lanes of its own. */
   store({ id }: Plugin, bounds: StateBounds): PostgresStore {
     const { config, watch } = this.#options;
@@ -135,7 +130,6 @@ export class StateBackend {
     return new PostgresStore({
       pool: this.#pool,
       pluginId: id,
-      addCounter: () => this.#plugins.addCounter(id),
       reads: { ...reads, ...watch.lane("reads") },
       writes: { ...writes, ...watch.lane("writes") },
       scans: { ...lane, batchWeight: 1, batches: 1, ...watch.lane("scans") },

@@ -13,9 +13,7 @@ const connectMs = 10_000;
 /**
  * Opens one connection of its own, runs `work` on it, and closes it.
  *
- * @param signal Cuts the connection when it aborts, whatever is waited for over it: a lock, a server that
- *   doesn't answer. The server undoes what wasn't committed.
- * @throws the signal's reason when it aborts; what pg and `work` throw.
+ * @param signal Cuts the connection when it aborts, whatever is waited for: then this rejects with its reason.
  */
 export async function withClient<T>(
   connection: Connection,
@@ -33,14 +31,16 @@ export async function withClient<T>(
   // A connection that breaks is also an event; without a listener it would end the process.
   client.on("error", () => undefined);
   const cut = () => sockets.shut();
-  signal?.addEventListener("abort", cut, { once: true });
+  signal?.addEventListener("abort", cut);
   try {
     await client.connect();
-    return await work(client).finally(() => client.end().catch(() => undefined));
+    return await work(client);
   } catch (error) {
     signal?.throwIfAborted();
     throw error;
   } finally {
+    // A network that has fallen silent may keep it from ending.
+    await client.end().catch(() => undefined);
     signal?.removeEventListener("abort", cut);
   }
 }

@@ -55,23 +55,13 @@ export class Plugins {
     return found;
   }
 
-  /** Makes the counter of a plugin's revisions if there is none; false when it isn't registered. */
-  async addCounter(pluginId: string): Promise<boolean> {
-    const rows = await this.#pool.run(this.#statements.addCounter, [pluginId]);
-    return rows.length > 0;
-  }
-
   /**
    * Registers a plugin and returns it. One that is registered under this key is returned as it is;
    * undefined when the UUID asked for belongs to another plugin.
    */
   async add({ key, id, packageName, version }: NewPlugin): Promise<Plugin | undefined> {
     await this.#pool.run(this.#statements.addPlugin, [id ?? null, key, packageName, version]);
-    const plugin = await this.find(key);
-    if (plugin !== undefined) {
-      await this.addCounter(plugin.id);
-    }
-    return plugin;
+    return await this.find(key);
   }
 
   /** Every plugin, by key. */

@@ -1,5 +1,6 @@
 import type pg from "pg";
-import { installedStateSchema, ownSchema } from "./migrate.ts";
+import { installedStateSchema } from "./migrate.ts";
+import { ownSchema } from "./own-schema.ts";
 
 /**
  * Whether the state is to be in tables of a host's that aren't there: it hasn't migrated for the first time

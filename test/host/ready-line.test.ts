@@ -121,7 +121,7 @@ test(
   },
 );
 
-test.for(["find_plugins", "add_counter"])(
+test.for(["find_plugins"])(
   "a database that goes away just when the sidecar starts, at %s, is waited for all the same",
   patiently,
   async (statement) => {

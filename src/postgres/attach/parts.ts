@@ -1,0 +1,71 @@
+/**
+ * What stands on the host's `plugin_state` while a sidecar is attached: nullable columns, plain triggers and indexes,
+ * all named so that the host never does.
+ */
+
+/** The sidecar's columns, with their types. None has a default, so that adding them rewrites nothing. */
+export const columns: Readonly<Record<string, string>> = {
+  // Null until the sidecar wrote the entry, and again after an external writer did.
+  sidecar_revision: "bigint",
+  // The stamp of the external writer that wrote the entry last; null if the sidecar did.
+  sidecar_write_id: "bigint",
+  sidecar_created_at: "timestamptz",
+  sidecar_expires_at: "timestamptz",
+  // What the entry counts for, if the sidecar wrote it.
+  sidecar_bytes: "bigint",
+};
+
+/** A trigger on `plugin_state`. */
+export interface Trigger {
+  readonly name: string;
+  /** When it runs: all of its definition between the name and the condition, with the table for `%`. */
+  readonly event: string;
+  readonly execute: string;
+}
+
+/** They run for those who haven't said that they are a sidecar, for the length of their transaction. */
+export const triggers: readonly Trigger[] = [
+  {
+    name: "plugin_sidecar_stamp",
+    event: "before insert or update on % for each row",
+    execute: "plugin_sidecar.stamp_external_write()",
+  },
+  {
+    name: "plugin_sidecar_log",
+    event: "after insert or update or delete on % for each row",
+    execute: "plugin_sidecar.log_external_write()",
+  },
+  {
+    name: "plugin_sidecar_log_truncate",
+    event: "after truncate on % for each statement",
+    execute: "plugin_sidecar.log_external_truncate()",
+  },
+];
+
+/** An index on `plugin_state`. */
+export interface Index {
+  readonly name: string;
+  readonly columns: string;
+  /** For a table whose columns these are in a collation that doesn't order by bytes; always if there are none. */
+  readonly unlessBytewise?: readonly string[];
+}
+
+export const indexes: readonly Index[] = [
+  {
+    // The sweep looks for expired entries. Entries without an expiry aren't in it, and their updates stay HOT.
+    name: "plugin_sidecar_expiry_idx",
+    columns: "(plugin_id, sidecar_expires_at) where sidecar_expires_at is not null",
+  },
+  {
+    // List reads keys in byte order, which the unique index has only in collation "C".
+    name: "plugin_sidecar_key_order_idx",
+    columns: '(plugin_id, scope_kind, scope_id, namespace, state_key collate "C")',
+    unlessBytewise: ["state_key"],
+  },
+  {
+    // ListScopes goes from place to place in byte order. Without keys: PostgreSQL keeps each name once a page.
+    name: "plugin_sidecar_scope_order_idx",
+    columns: '(plugin_id, scope_kind, scope_id collate "C", namespace collate "C")',
+    unlessBytewise: ["scope_id", "namespace"],
+  },
+];
