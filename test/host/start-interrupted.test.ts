@@ -39,6 +39,15 @@ async function holding(connectionString: string, text: string): Promise<void> {
   await holder.query(text);
 }
 
+/** Until it has a session, whatever it does in it to wait for its turn. */
+async function untilConnected(query: (text: string) => Promise<unknown[]>): Promise<void> {
+  const sessions = () =>
+    query(
+      "select from pg_stat_activity where datname = current_database() and application_name = 'plugin-state-sidecar'",
+    );
+  await expect.poll(async () => (await sessions()).length, { timeout: 20_000 }).toBeGreaterThan(0);
+}
+
 async function untilWaiting(query: (text: string) => Promise<unknown[]>): Promise<void> {
   const waiting = () =>
     query(
@@ -70,7 +79,7 @@ const waits: readonly [string, (begin: Begin) => Promise<Stuck>][] = [
     async (begin) => {
       const { ownerUrl, query } = await emptyDatabase();
       await holding(ownerUrl, `select pg_advisory_lock(${migrationLock})`);
-      return { sidecar: begin(ownerUrl), isStuck: () => untilWaiting(query) };
+      return { sidecar: begin(ownerUrl), isStuck: () => untilConnected(query) };
     },
   ],
   [
