@@ -215,8 +215,8 @@ describe("attaching is refused, and nothing is left behind,", () => {
     const database = await englishDatabase(onTestFinished);
 
     await expect(attach(database)).rejects.toMatchObject({
-      reason: "STATE_SCHEMA_UNUSABLE",
-      retryable: false,
+      reason: "HOST_TABLES_MISSING",
+      retryable: true,
       hint: expect.stringContaining("host"),
     });
 

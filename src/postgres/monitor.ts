@@ -1,4 +1,5 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import type { DatabaseFinding } from "../database-state.ts";
 import type { Log } from "../log.ts";
 import { ask } from "./ask.ts";
 import type { Connection } from "./connection.ts";
@@ -34,6 +35,8 @@ type Finding =
   | { readonly kind: "serves" }
   /** It answers, but it doesn't take writes, or hasn't our tables. */
   | { readonly kind: "unfit"; readonly why: unknown }
+  /** It answers, and is the right one, but something is wrong with it: a sentence. */
+  | { readonly kind: "faulty"; readonly problem: string }
   /** It can't be reached. Silent: and doesn't even say so. */
   | { readonly kind: "away"; readonly why: unknown; readonly isSilent: boolean };
 
@@ -43,7 +46,12 @@ class Silence extends Error {}
 /** Something was heard, but no answer. */
 class Slowness extends Silence {}
 
-type CheckRow = { readonly writable: boolean; readonly migrated: boolean };
+/** `problem`: a sentence that says what is wrong with what the database holds. */
+type CheckRow = {
+  readonly writable: boolean;
+  readonly migrated: boolean;
+  readonly problem: string | null;
+};
 
 /** What a monitor is given. */
 export interface MonitorOptions {
@@ -51,8 +59,8 @@ export interface MonitorOptions {
   /** The pool's, to ask over when the pool has given up. */
   readonly connection: Connection;
   readonly log: Log;
-  /** Called with true when the database serves, with false when it stops to. */
-  readonly onChange: (serves: boolean) => void;
+  /** Told whether the database serves, at first and when that changes, or the problem does. */
+  readonly onChange: (finding: DatabaseFinding) => void;
 }
 
 /**
@@ -68,6 +76,8 @@ export class Monitor {
   #loop: Promise<void> | undefined;
   /** Ends the current pause between two questions. */
   #hurry: () => void = () => undefined;
+  /** Ends the current question. */
+  #giveUp: () => void = () => undefined;
 
   constructor(options: MonitorOptions) {
     this.#options = options;
@@ -89,6 +99,7 @@ export class Monitor {
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#hurry();
+    this.#giveUp();
     await this.#loop;
   }
 
@@ -96,6 +107,9 @@ export class Monitor {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       await this.#pause();
+      if (signal.aborted) {
+        return;
+      }
       const isSilent = this.#last.kind === "away" && this.#last.isSilent;
       const finding = isSilent ? await this.#seek() : await this.#check();
       if (!signal.aborted) {
@@ -113,6 +127,8 @@ export class Monitor {
     const { pool } = this.#options;
     const startedAt = performance.now();
     const isOver = new AbortController();
+    // It then rejects as if nothing was heard; nobody takes note.
+    this.#giveUp = () => isOver.abort();
     const first = this.#askPool();
     let isFull = false;
     const second = this.#askAgain(first, isOver.signal).catch((why: unknown) => {
@@ -214,27 +230,37 @@ export class Monitor {
   }
 
   #note(finding: Finding): void {
-    const { pool, log, onChange } = this.#options;
-    const { kind: before } = this.#last;
+    const { pool } = this.#options;
+    const before = this.#last;
     const { kind } = finding;
     this.#last = finding;
     if (finding.kind === "away" && finding.isSilent) {
       pool.giveUp();
     } else {
       pool.resume();
-      if (kind === "unfit" || before !== kind) {
+      if (kind === "unfit" || before.kind !== kind) {
         pool.retire();
       }
     }
-    if (kind === before) {
-      return;
+    if (!isAlike(finding, before)) {
+      this.#tell(finding);
     }
-    if (finding.kind === "serves") {
-      log.info("the database serves");
-      onChange(true);
-    } else {
-      log.warn({ err: finding.why }, "the database doesn't serve");
-      onChange(false);
+  }
+
+  #tell(finding: Finding): void {
+    const { log, onChange } = this.#options;
+    switch (finding.kind) {
+      case "serves":
+        log.info("the database serves");
+        onChange({ serves: true });
+        break;
+      case "faulty":
+        log.error({ problem: finding.problem }, `the database doesn't serve: ${finding.problem}`);
+        onChange({ serves: false, problem: finding.problem });
+        break;
+      default:
+        log.warn({ err: finding.why }, "the database doesn't serve");
+        onChange({ serves: false, problem: undefined });
     }
   }
 
@@ -257,5 +283,15 @@ function findingOf(row: CheckRow | undefined): Finding {
   if (!row.writable) {
     return { kind: "unfit", why: new Error("the database is read-only") };
   }
+  if (row.problem !== null) {
+    return { kind: "faulty", problem: row.problem };
+  }
   return { kind: "serves" };
+}
+
+/** Whether nobody needs to be told of the second after the first. */
+function isAlike(one: Finding, other: Finding): boolean {
+  return one.kind === "faulty" && other.kind === "faulty"
+    ? one.problem === other.problem
+    : one.kind === other.kind;
 }

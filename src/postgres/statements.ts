@@ -155,7 +155,8 @@ export const checkWritable: Statement = {
   name: "check_writable",
   text: `
     select not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable,
-           to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated`,
+           to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated,
+           null::text as problem`,
 };
 
 /**
@@ -185,15 +186,13 @@ export const checkStandby: Statement = {
 export function pluginStatements(stateSchema: string) {
   const plugins = `"${stateSchema}".plugins`;
   return {
-    /** A plugin by key or id. */
-    findPlugin: {
-      name: "find_plugin",
+    /** Plugins by id and by key. */
+    findPlugins: {
+      name: "find_plugins",
       text: `
         select p.id, p.plugin_key
           from ${plugins} p
-         where p.id::text = lower($1) or p.plugin_key = $1
-         order by p.id::text = lower($1) desc
-         limit 1`,
+         where p.id = any ($1::uuid[]) or p.plugin_key = any ($2::text[])`,
     },
     /** Registers a plugin; a key that is registered keeps what it has. */
     addPlugin: {
