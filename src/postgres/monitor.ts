@@ -3,7 +3,7 @@ import type { DatabaseFinding } from "../database-state.ts";
 import type { Log } from "../log.ts";
 import { ask } from "./ask.ts";
 import type { Connection } from "./connection.ts";
-import { isCrowded } from "./errors.ts";
+import { isCrowded, isDatabaseChanged } from "./errors.ts";
 import type { Pool } from "./pool.ts";
 import { checkWritable } from "./statements.ts";
 
@@ -180,8 +180,10 @@ export class Monitor {
   }
 
   async #askPool(): Promise<Finding> {
-    const rows = await this.#options.pool.run<CheckRow>(checkWritable, []);
-    return findingOf(rows[0]);
+    return await findingOf(async () => {
+      const [row] = await this.#options.pool.run<CheckRow>(checkWritable, []);
+      return row;
+    });
   }
 
   /**
@@ -193,7 +195,9 @@ export class Monitor {
     await Promise.race([failed, sleep(hedgeMs, undefined, { signal })]);
     const { pool, connection } = this.#options;
     return pool.isCrowded
-      ? findingOf(await ask<CheckRow>(connection, checkWritable, { withinMs: answerMs, signal }))
+      ? await findingOf(() =>
+          ask<CheckRow>(connection, checkWritable, { withinMs: answerMs, signal }),
+        )
       : await this.#askPool();
   }
 
@@ -205,9 +209,9 @@ export class Monitor {
     let finding: Finding | undefined;
     const start = (kind: keyof typeof asked, withinMs: number) => {
       asked[kind] += 1;
-      ask<CheckRow>(this.#options.connection, checkWritable, { withinMs, signal })
-        .then((row) => {
-          finding ??= findingOf(row);
+      findingOf(() => ask<CheckRow>(this.#options.connection, checkWritable, { withinMs, signal }))
+        .then((found) => {
+          finding ??= found;
           this.#hurry();
         })
         .catch((error: unknown) => this.#options.log.debug({ err: error }, "still away"))
@@ -276,7 +280,17 @@ export class Monitor {
   }
 }
 
-function findingOf(row: CheckRow | undefined): Finding {
+/** What an answer means. One that says that it hasn't what was asked for is an answer too. */
+async function findingOf(question: () => Promise<CheckRow | undefined>): Promise<Finding> {
+  let row: CheckRow | undefined;
+  try {
+    row = await question();
+  } catch (why) {
+    if (isDatabaseChanged(why)) {
+      return { kind: "unfit", why };
+    }
+    throw why;
+  }
   if (row?.migrated !== true) {
     return { kind: "unfit", why: new Error("the database hasn't the sidecar's tables") };
   }

@@ -148,15 +148,16 @@ export const commit: Statement = { name: "commit", text: "commit" };
 export const rollback: Statement = { name: "rollback", text: "rollback" };
 
 /**
- * Whether the database takes writes: not on a standby, nor when it was made read-only; and whether
- * it has our tables: one that is being restored may not have them yet.
+ * Whether the database takes writes: not on a standby, nor when it was made read-only; whether it has our tables:
+ * one that is being restored may not have them yet; and what keeps us from knowing all that is written, as a
+ * sentence (migrations/0002).
  */
 export const checkWritable: Statement = {
   name: "check_writable",
   text: `
     select not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable,
            to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated,
-           null::text as problem`,
+           (select plugin_sidecar.attachment_problem()) as problem`,
 };
 
 /**
