@@ -9,6 +9,7 @@ import { parseListenAddress } from "../../src/rpc/listen-address.ts";
 import { drain, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 import { overloaded } from "../../src/service/overloaded.ts";
+import { BadClient } from "../cuts/clients.ts";
 import { grpcMessage, open, sessionTo, statusOf } from "./raw-client.ts";
 
 type Handlers = UnaryHandlers<typeof PluginStateService>;
@@ -149,4 +150,31 @@ test("an answer that node refuses to send ends its call, and nothing else", asyn
   await expect.poll(codes).toEqual([status.INTERNAL]);
   const other = open(session, path("List")).end(grpcMessage(Buffer.alloc(0)));
   expect(await statusOf(other)).toBe(status.OK);
+});
+
+test("a call that was open for too long, and whose client reads nothing, can still be answered", async () => {
+  let answer: (() => void) | undefined;
+  const valueJson = `"${"x".repeat(mib)}"`;
+  const address = await serve({
+    list: async () => ({ entries: [{ valueJson }] }),
+    get: () => new Promise((resolve) => (answer = () => resolve({}))),
+  });
+  const empty = grpcMessage(Buffer.alloc(0)).toString("base64");
+  const calls = [
+    { path: path("List"), message: empty, count: 20, headers: {} },
+    { path: path("Get"), message: empty, count: 1, headers: {} },
+  ];
+  await using _client = await BadClient.start({
+    behaviour: "frozen",
+    window: 2 ** 31 - 1,
+    blockedMs: 0,
+    connections: [{ address, isSecure: false, calls }],
+  });
+  await expect.poll(() => answer).toBeDefined();
+  await new Promise((resolve) => setTimeout(resolve, 2 * maxCallMs));
+
+  answer?.();
+
+  await expect.poll(codes).toContain(status.DEADLINE_EXCEEDED);
+  expect(codes()).not.toContain(status.INTERNAL);
 });

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { fill, replies } from "./calls.ts";
-import { BadClient, type Script } from "./clients.ts";
+import { BadClient, type Calls, type Script } from "./clients.ts";
 import { Victim } from "./victim.ts";
 
 const mib = 1024 * 1024;
@@ -18,37 +18,41 @@ beforeAll(async () => {
 
 afterAll(() => database[Symbol.asyncDispose]());
 
-function script(
+/** One connection in the clear, whose client does what is said and is frozen otherwise. */
+function scriptOf(
   victim: Victim,
-  change: Partial<Script>,
-  calls: Omit<Script["connections"][number]["calls"][number], "headers">,
+  calls: Omit<Calls, "headers">,
+  change: Partial<Script> = {},
 ): Script {
   const headers = { authorization: victim.authorization };
+  const address = victim.addressOf("plain");
   return {
     behaviour: "frozen",
     window: 10 * mib,
     blockedMs: 0,
-    connections: [
-      { address: victim.addressOf("plain"), isSecure: false, calls: [{ ...calls, headers }] },
-    ],
+    connections: [{ address, isSecure: false, calls: [{ ...calls, headers }] }],
     ...change,
   };
 }
 
-test("200 pages that a client with large windows reads 8 s later", { timeout }, async () => {
+test("200 pages that a client with large windows doesn't read for 8 s, and then does, do no harm", {
+  timeout,
+}, async () => {
   for (let round = 0; round < rounds; round++) {
     await using victim = await Victim.start(database);
     const change = { behaviour: "blocked", window: 2 ** 30, blockedMs: 8_000 } as const;
-    await using _client = await BadClient.start(script(victim, change, replies.page(200)));
+    await using _client = await BadClient.start(scriptOf(victim, replies.page(200), change));
     await sleep(10_000);
     await victim.isWell();
   }
 });
 
-test("a frozen client's reply when its binding is removed", { timeout }, async () => {
+test("a reply that a frozen client doesn't read does no harm when its binding is removed", {
+  timeout,
+}, async () => {
   for (let round = 0; round < rounds; round++) {
     await using victim = await Victim.start(database, "--drain-timeout-ms", "500");
-    await using client = await BadClient.start(script(victim, {}, replies["4 MiB"](1)));
+    await using client = await BadClient.start(scriptOf(victim, replies["4 MiB"](1)));
     await sleep(500);
     await victim.removeBindings();
     await sleep(1_500);
@@ -59,10 +63,12 @@ test("a frozen client's reply when its binding is removed", { timeout }, async (
   }
 });
 
-test("a frozen client's reply when the drain's time is over", { timeout }, async () => {
+test("a reply that a frozen client doesn't read does no harm when the time for a drain is over", {
+  timeout,
+}, async () => {
   for (let round = 0; round < rounds; round++) {
     await using victim = await Victim.start(database, "--drain-timeout-ms", "500");
-    await using _client = await BadClient.start(script(victim, {}, replies["4 MiB"](1)));
+    await using _client = await BadClient.start(scriptOf(victim, replies["4 MiB"](1)));
     await sleep(500);
     victim.signal("SIGTERM");
     expect(await victim.ended()).toEqual({ code: 0, signal: null });
