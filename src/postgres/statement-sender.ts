@@ -1,4 +1,4 @@
-import type { PoolClient, QueryConfig } from "pg";
+import type { PoolClient, QueryConfig, QueryResult } from "pg";
 import type { Log } from "../log.ts";
 import { isNameLost, StatementLate } from "./errors.ts";
 import type { Statement } from "./statements.ts";
@@ -70,8 +70,8 @@ export class StatementSender {
   }
 
   /**
-   * Not with pg's `query_timeout`: it writes a function into the query, which V8 then allocates with what
-   * lives long, and with it every row of every statement (docs/performance.md).
+   * Not with pg's `query_timeout`, nor for its promise: both write a function into the query, which V8 then
+   * allocates with what lives long, and with it every row of every statement (docs/performance.md).
    */
   #sendOnce(
     client: PoolClient,
@@ -84,10 +84,10 @@ export class StatementSender {
     if (isNamed) query.name = name;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => reject(new StatementLate(name)), this.#timeoutMs);
-      client
-        .query(query)
-        .finally(() => clearTimeout(timer))
-        .then(({ rows }) => resolve(rows), reject);
+      void client.query(query, (error: Error | null, result: QueryResult) => {
+        clearTimeout(timer);
+        error ? reject(error) : resolve(result.rows);
+      });
     });
   }
 }
