@@ -22,7 +22,6 @@ import type { HealthService } from "./rpc/health.ts";
 import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
 import { addReflection, type Reflection } from "./rpc/reflection.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
-import { renewStreamTables } from "./rpc/stream-tables.ts";
 import { overloaded } from "./service/overloaded.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
@@ -99,7 +98,7 @@ export class BindingServer {
       maxSendBytes: -1,
       maxConcurrentStreams,
       maxCallMs: serve.maxCallMs,
-      interceptors: [...this.#guard.interceptors, renewStreamTables()],
+      interceptors: this.#guard.interceptors,
       completeStatus: watch.statuses(completeStatus),
       overloaded,
       onRefused: this.#onRefused,
