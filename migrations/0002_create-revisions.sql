@@ -249,7 +249,10 @@ begin
   insert into plugin_sidecar.external_writes (plugin_id, xact, id, kind, written_at)
   select r.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'truncate',
          clock_timestamp()
-    from plugin_sidecar.plugin_revisions r;
+    from (select c.plugin_id from plugin_sidecar.plugin_revisions c
+          union
+          -- One that has no counter yet may have had entries.
+          select p.id from state_schema.plugins p) r;
   return null;
 exception when others then
   perform plugin_sidecar.note_trigger_fault('a truncate could not be noted: ' || sqlerrm);
@@ -358,7 +361,7 @@ end $$;
 
 -- Locks a plugin's counter for writes of the sidecar's, until the transaction ends, and tells it: external writes
 -- that were committed by then have their revisions. All null when the plugin has no counter, or more external writes
--- than can be numbered at once: settle_external_writes is to be called first.
+-- than can be numbered at once, or is gone: settle_external_writes is to be called first, and says so.
 create function plugin_sidecar.begin_writes(
   p_plugin uuid, out revision bigint, out entries bigint, out bytes bigint, out base_revision bigint,
   out external_xmax bigint, out external_open bigint[], out begun_at timestamptz)
@@ -382,7 +385,9 @@ begin
      or begin_writes.external_open <> '{}'
         and exists (select from plugin_sidecar.external_writes w
                      where w.plugin_id = p_plugin and w.xact = any (begin_writes.external_open)) then
-    if plugin_sidecar.number_external_writes(p_plugin, 20000) then
+    -- The host has removed the plugin: settle_external_writes says so.
+    if not exists (select from state_schema.plugins p where p.id = p_plugin)
+       or plugin_sidecar.number_external_writes(p_plugin, 20000) then
       begin_writes.revision := null;
       return;
     end if;
@@ -447,8 +452,10 @@ begin
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   if not found then
     -- All that it has was written under the triggers: attaching counts what is older.
+    -- While attaching isn't complete, it has yet to count this plugin.
     insert into plugin_sidecar.plugin_revisions (plugin_id, attachment)
-    select p_plugin, i.attachment from plugin_sidecar.installation i
+    select p_plugin, case when i.attached_at is null then gen_random_uuid() else i.attachment end
+      from plugin_sidecar.installation i
     on conflict do nothing;
     perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   end if;
@@ -467,6 +474,9 @@ begin
 end $$;
 
 -- Removes what is kept for a plugin that the host has no more, a bounded number of rows; says whether there is more.
+--
+-- Its external writes are numbered rather than removed, and its counter goes with the last of them: the host may
+-- register the plugin again at any time, and counts must be right then.
 create function plugin_sidecar.forget_plugin(p_plugin uuid, p_limit int) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -478,7 +488,7 @@ begin
   if exists (select from state_schema.plugins p where p.id = p_plugin) then
     return false;
   end if;
-  foreach v_table in array array['external_writes', 'external_revisions', 'requests', 'batches', 'plugin_revisions'] loop
+  foreach v_table in array array['external_revisions', 'requests', 'batches'] loop
     execute format($query$
       delete from plugin_sidecar.%1$I t
        where (t.plugin_id = $1) is true
@@ -490,6 +500,17 @@ begin
       return true;
     end if;
   end loop;
+  insert into plugin_sidecar.plugin_revisions (plugin_id, attachment)
+  select p_plugin, i.attachment from plugin_sidecar.installation i
+   where exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin)
+  on conflict (plugin_id) do update set external_xmax = 0, external_open = '{}';
+  if found and plugin_sidecar.number_external_writes(p_plugin, 40 * p_limit) then
+    return true;
+  end if;
+  delete from plugin_sidecar.plugin_revisions r
+   where r.plugin_id = p_plugin
+     and not exists (select from state_schema.plugins p where p.id = p_plugin)
+     and not exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin);
   return false;
 end $$;
 

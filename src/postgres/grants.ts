@@ -20,7 +20,7 @@ const write = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 const ownTables: Readonly<Record<string, readonly string[]>> = {
   plugin_revisions: write,
   external_writes: take,
-  external_revisions: write,
+  external_revisions: ["SELECT", "INSERT", "DELETE"],
   trigger_faults: read,
   requests: write,
   batches: write,

@@ -28,7 +28,7 @@ afterAll(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-test("what three sidecars and a foreign writer do to a few entries at once, and a fourth one reads, is strictly serialisable", {
+test("what three sidecars and three external writers do to a few entries at once, and a fourth one reads, is strictly serialisable", {
   timeout,
 }, async () => {
   const seed = anySeed();
