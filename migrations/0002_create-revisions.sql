@@ -488,7 +488,7 @@ begin
   if exists (select from state_schema.plugins p where p.id = p_plugin) then
     return false;
   end if;
-  foreach v_table in array array['external_revisions', 'requests', 'batches'] loop
+  foreach v_table in array array['requests', 'batches'] loop
     execute format($query$
       delete from plugin_sidecar.%1$I t
        where (t.plugin_id = $1) is true
@@ -507,6 +507,9 @@ begin
   if found and plugin_sidecar.number_external_writes(p_plugin, 40 * p_limit) then
     return true;
   end if;
+  -- Without entries it has no more of these.
+  delete from plugin_sidecar.external_revisions x
+   where x.plugin_id = p_plugin and not exists (select from state_schema.plugins p where p.id = p_plugin);
   delete from plugin_sidecar.plugin_revisions r
    where r.plugin_id = p_plugin
      and not exists (select from state_schema.plugins p where p.id = p_plugin)

@@ -7,7 +7,7 @@ import { anySeed, recordHistory, summaryOf } from "./run.ts";
 import { describeViolation } from "./violation.ts";
 
 const calls = Number(process.env["PLUGIN_STATE_HISTORY_CALLS"] ?? 3_000);
-const timeout = 60_000 + calls * 5;
+const timeout = 60_000 + calls * 20;
 
 let database: TestDatabase;
 let sidecars: TestSidecar[];
