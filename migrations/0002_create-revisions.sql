@@ -71,7 +71,8 @@ create table plugin_sidecar.external_writes (
   plugin_id  uuid not null,
   -- The writer's transaction. A transaction's writes are numbered together.
   xact       bigint not null,
-  -- In the order in which each entry was written: the writer held it, or its name, when it took the id.
+  -- In the order in which each entry was written: the writer held it, or its name, when it took the id. Not so the
+  -- stamp: an insert takes that before it waits for whoever holds the name.
   id         bigint not null,
   -- insert, update, delete, or truncate, which has no entry.
   kind       text not null,
@@ -79,6 +80,8 @@ create table plugin_sidecar.external_writes (
   scope_id   text,
   namespace  text,
   state_key  text,
+  -- Of the row as it was written; null for a delete.
+  stamp      bigint,
   -- What the entry was before: the stamp of its last external writer, or else what it counted for.
   replaces   bigint,
   old_bytes  bigint,
@@ -86,7 +89,7 @@ create table plugin_sidecar.external_writes (
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 create index external_writes_idx on plugin_sidecar.external_writes (plugin_id, xact, id);
 
--- Each external write has two of these, the stamp of the row and the one before it: a row that is renamed is
+-- Stamps, and ids of external writes. Of these each has two, one and the one before it: a row that is renamed is
 -- deleted under its old name, then inserted under the new one.
 create sequence plugin_sidecar.external_write_ids increment by 2 minvalue 2;
 
@@ -164,6 +167,7 @@ declare
   v_fault text;
   v_kind text := lower(tg_op);
   v_id bigint;
+  v_stamp bigint;
   v_replaces bigint;
   v_old_bytes bigint;
   v_old_plugin uuid;
@@ -201,17 +205,16 @@ begin
       v_scope := new.scope_id;
       v_namespace := new.namespace;
       v_key := new.state_key;
-      v_id := new.sidecar_write_id;
+      v_stamp := new.sidecar_write_id;
       v_moved := tg_op = 'UPDATE'
         and (v_plugin, v_scope_kind, v_scope, v_namespace, v_key)
             is distinct from (v_old_plugin, v_old_kind, v_old_scope, v_old_namespace, v_old_key);
-      if new.sidecar_revision is not null or v_id is null or v_id is not distinct from v_replaces then
+      if new.sidecar_revision is not null or v_stamp is null or v_stamp is not distinct from v_replaces then
         v_fault := 'the row was not stamped: trigger plugin_sidecar_stamp is missing or disabled';
       end if;
-    else
-      v_id := nextval('plugin_sidecar.external_write_ids');
     end if;
-    if v_id % 4096 = 0 and pg_relation_size('plugin_sidecar.external_writes') > c_max_log_bytes then
+    v_id := nextval('plugin_sidecar.external_write_ids');
+    if v_id % 4096 < 4 and pg_relation_size('plugin_sidecar.external_writes') > c_max_log_bytes then
       v_fault := 'external_writes has reached 1 GiB: no sidecar has taken it for too long';
     end if;
   exception when others then
@@ -231,9 +234,9 @@ begin
   end if;
   if tg_op <> 'DELETE' then
     insert into plugin_sidecar.external_writes
-           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, replaces, old_bytes, written_at)
+           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, stamp, replaces, old_bytes, written_at)
     select v_plugin, pg_current_xact_id()::text::bigint, v_id, case when v_moved then 'insert' else v_kind end,
-           v_scope_kind, v_scope, v_namespace, v_key,
+           v_scope_kind, v_scope, v_namespace, v_key, v_stamp,
            case when not v_moved then v_replaces end, case when not v_moved then v_old_bytes end, clock_timestamp()
      where not exists (select from plugin_sidecar.trigger_faults);
   end if;
@@ -264,10 +267,14 @@ end $$;
 --
 -- A transaction's writes are numbered together, in the order of its last one, which is an order in which they could
 -- have run one by one: who wrote an entry after another transaction had written it waited for that one's end.
+--
+-- enable_sort: see 0004. The sorts that there must be make the statement look expensive: hence no JIT.
 create function plugin_sidecar.number_external_writes(p_plugin uuid, p_limit int) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_sort = off
+set jit = off
 as $$
 declare
   -- The texts of larger values take too long to be measured at once.
@@ -285,7 +292,7 @@ begin
      order by w.id limit p_limit
   ), found as materialized (
     -- With each entry as it is now, by whomever.
-    select w.*, s.stamp, s.value, coalesce(pg_column_size(s.value), 0) as stored_bytes
+    select w.*, s.stamp as current_stamp, s.value, coalesce(pg_column_size(s.value), 0) as stored_bytes
       from waiting w
       left join lateral (
         (select s.sidecar_write_id as stamp, s.value_json as value
@@ -303,24 +310,21 @@ begin
           order by s.scope_id, s.state_key limit 1)
       ) s on true
   ), chosen as materialized (
-    select f.*,
-           -- A statement that deletes an entry and inserts it again logs the delete at its end.
-           case when f.kind = 'delete' and f.stamp < f.id then f.stamp - 1 else f.id end as ord,
-           max(f.id) over (partition by f.xact) as end_of_xact
+    select f.*, max(f.id) over (partition by f.xact) as end_of_xact
       from (select f.*, sum(f.stored_bytes) over (order by f.id) - f.stored_bytes as bytes_before from found f) f
      where f.bytes_before <= c_max_value_bytes
   ), ordered as materialized (
-    select c.*, row_number() over (order by c.end_of_xact, c.ord) as n,
+    select c.*, row_number() over (order by c.end_of_xact, c.id) as n,
            row_number() over (partition by c.scope_kind, c.scope_id, c.namespace, c.state_key
-                              order by c.end_of_xact desc, c.ord desc) = 1 as is_last
+                              order by c.end_of_xact desc, c.id desc) = 1 as is_last
       from chosen c
   ), truncated as materialized (
     select max(o.id) as id from ordered o where o.kind = 'truncate'
   ), kept as (
     insert into plugin_sidecar.external_revisions (plugin_id, write_id, revision, bytes)
-    select p_plugin, o.id, v_counter.revision + o.n,
+    select p_plugin, o.stamp, v_counter.revision + o.n,
            -- Who has written it since, and isn't numbered yet, will count it.
-           case when o.stamp = o.id then plugin_sidecar.entry_bytes(o.scope_id, o.namespace, o.state_key, o.value)
+           case when o.current_stamp = o.stamp then plugin_sidecar.entry_bytes(o.scope_id, o.namespace, o.state_key, o.value)
                 else 0 end
       from ordered o cross join truncated t
      where o.kind in ('insert', 'update') and o.is_last and (t.id is null or o.id > t.id)

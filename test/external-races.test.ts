@@ -102,6 +102,34 @@ test("of writes of one entry, new or gone each time, what is there in the end wa
   await expectCounted(database, pluginId);
 });
 
+test("an external insert that waited for another's delete of the same name comes after it", async () => {
+  const scope = { kind: ScopeKind.RUN, id: "waits" };
+  const [first, second] = await Promise.all([connected(), connected()]);
+  await client.call("set", { scope, key: "k", valueJson: "1" });
+  await client.call("set", { scope, key: "other", valueJson: "1" });
+  const { revision: before } = await client.call("list", { scope });
+  const insert = `insert into ${table} (plugin_id, scope_kind, scope_id, state_key, value_json)
+    values ('${pluginId}', 'run', 'waits', 'k', '2')`;
+  await first.query(`begin; delete from ${table} where scope_id = 'waits' and state_key = 'k'`);
+  const waits = second.query(insert);
+  await expect
+    .poll(() =>
+      database.query(
+        "select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+      ),
+    )
+    .toHaveLength(1);
+  await first.query(`update ${table} set value_json = '2' where scope_id = 'waits'; commit`);
+  await waits;
+  const { entries, revision } = await client.call("list", { scope });
+  expect(revision - before).toBe(3n);
+  expect(entries.map((entry) => [entry.key, Number(entry.revision - before)])).toEqual([
+    ["k", 3],
+    ["other", 2],
+  ]);
+  await expectCounted(database, pluginId);
+});
+
 test("more external writes at once than are numbered in one step are numbered before anything is answered", async () => {
   const scope = { kind: ScopeKind.RUN, id: "many" };
   const { revision: before } = await client.call("list", { scope });
