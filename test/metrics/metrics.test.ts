@@ -215,7 +215,7 @@ test("a database that goes away shows, and the errors by class of SQLSTATE", asy
   await failure(served.client.call("set", { scope, key: "bad", valueJson: "1" }));
   const errors = "plugin_state_statement_errors_total";
   const failed = (await scrape(metrics)).value(errors, {
-    statement: "set_place",
+    statement: "set_entries",
     sqlstate_class: "22",
   });
   expect(failed).toBe(1);
