@@ -5,6 +5,7 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { Metadata, status } from "@grpc/grpc-js";
+import { forgetWhenClosed } from "../internals/ended-streams.ts";
 import { type HeldBounds, HeldBytes } from "./held-bytes.ts";
 import { type OpenStream, OpenStreams, openStreamOf } from "./open-streams.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
@@ -128,6 +129,7 @@ export class Connections {
     });
     server.prependListener("stream", (stream: ServerHttp2Stream) => {
       this.of(stream.session)?.streams.add(stream);
+      forgetWhenClosed(stream);
     });
   }
 
