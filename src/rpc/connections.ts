@@ -5,7 +5,6 @@ import {
   type ServerHttp2Stream,
 } from "node:http2";
 import { Metadata, status } from "@grpc/grpc-js";
-import { forgetWhenClosed } from "../internals/ended-streams.ts";
 import { type HeldBounds, HeldBytes } from "./held-bytes.ts";
 import { type OpenStream, OpenStreams, openStreamOf } from "./open-streams.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
@@ -129,7 +128,6 @@ export class Connections {
     });
     server.prependListener("stream", (stream: ServerHttp2Stream) => {
       this.of(stream.session)?.streams.add(stream);
-      forgetWhenClosed(stream);
     });
   }
 
