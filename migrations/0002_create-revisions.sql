@@ -450,8 +450,14 @@ as $$
 begin
   more := false;
   is_registered := exists (select from state_schema.plugins p where p.id = p_plugin);
-  if not is_registered then
+  if not is_registered
+     or exists (select from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin)
+        and not exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin) then
     return;
+  end if;
+  if p_is_thorough then
+    -- The sweep waits no longer for a plugin's counter: it comes again.
+    perform set_config('lock_timeout', '1s', true);
   end if;
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   if not found then
