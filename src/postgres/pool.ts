@@ -1,8 +1,8 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
 import { Patience } from "../patience.ts";
-import { pause } from "./backoff.ts";
 import { StateError } from "../state/errors.ts";
+import { pause } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import {
   isConnectionLost,
