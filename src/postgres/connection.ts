@@ -1,4 +1,5 @@
 import pg from "pg";
+import { ownSession } from "./open-session.ts";
 
 /** Where a database is, and what may be asked of the way to it. */
 export interface Connection extends pg.ClientConfig {
@@ -9,7 +10,10 @@ export interface Connection extends pg.ClientConfig {
 /** A connection that isn't open after this will hardly be: whoever waits for the database tries again. */
 const connectMs = 10_000;
 
-/** Opens one connection of its own, runs `work` on it, and closes it. */
+/**
+ * Opens one connection of its own, runs `work` on it, and closes it. Its session has the settings that ours
+ * need, unless a pooler is in between.
+ */
 export async function withClient<T>(
   connection: Connection,
   work: (client: pg.Client) => Promise<T>,
@@ -23,6 +27,7 @@ export async function withClient<T>(
   client.on("error", () => undefined);
   await client.connect();
   try {
+    await ownSession(client);
     return await work(client);
   } finally {
     await client.end().catch(() => undefined);
