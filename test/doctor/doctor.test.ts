@@ -1,18 +1,17 @@
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { DoctorLimits } from "../../src/postgres/doctor/check.ts";
 import { type ExamineOptions, examine, type Result } from "../../src/postgres/doctor/examine.ts";
-import { judgeVersion } from "../../src/postgres/doctor/server.ts";
 import { judgePlain, judgeTls } from "../../src/postgres/doctor/way.ts";
 import { databaseUrl, type TestDatabase, testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
 import { hostTables } from "../support/host-tables.ts";
+import { attachedDatabase, examined, follow, limits } from "./attached-database.ts";
+import { attach } from "./new-schema.ts";
 
 let database: TestDatabase;
 
 beforeEach(async () => {
-  database = await testDatabase();
-  await database.addPlugin("demo");
+  database = await attachedDatabase();
 });
 
 afterEach(async () => {
@@ -20,39 +19,19 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-const limits: DoctorLimits = {
-  freeConnections: 50,
-  clockSkewMs: 2_000,
-  transactionSeconds: 600,
-  deadRows: 10_000,
-  frozenAge: 1_000_000_000,
-};
-
-/** What doctor finds when it connects straight to the server: as the serving role, or as the owner. */
-async function examined(
-  options: Partial<ExamineOptions> & { as?: "owner" } = {},
-): Promise<Result[]> {
-  const { as, ...others } = options;
-  const url = new URL(database.ownerUrl);
-  url.username = as === "owner" ? url.username : servingRole;
-  const connection = { connectionString: url.href };
-  const defaults = { stateSchema: "plugin_sidecar", isEmbedded: false, limits };
-  return await examine(connection, { ...defaults, ...others });
-}
-
 /** One check's line. */
 async function finding(
   name: string,
-  options: Parameters<typeof examined>[0] = {},
+  options: Partial<ExamineOptions> & { as?: "owner" } = {},
 ): Promise<Result | undefined> {
-  return (await examined(options)).find((one) => one.name === name);
+  return (await examined(database, options)).find((one) => one.name === name);
 }
 
-/** Runs what a remedy says after its first line, which addresses the reader. */
-async function follow(remedy = ""): Promise<void> {
-  await database.query(remedy.slice(remedy.indexOf("\n") + 1));
-}
+/** Statements or commands are there to be run. */
+const withSteps = (kind: "say" | "sql" | "run", pattern = /./) =>
+  expect.arrayContaining([{ [kind]: expect.stringMatching(pattern) }]);
 
+const defaults = { stateSchema: "plugin_sidecar", isEmbedded: false };
 const onState = "on plugin_sidecar.plugin_state";
 const alterState = "alter table plugin_sidecar.plugin_state";
 const entryColumns = "(plugin_id, scope_kind, scope_id, namespace, state_key)";
@@ -60,7 +39,7 @@ const currentDatabase = (change: string) =>
   `do $$ begin execute format('alter database %I ${change}', current_database()); end $$`;
 
 test("a migrated database with a serving role and a plugin has nothing but ok", async () => {
-  const results = await examined();
+  const results = await examined(database);
   expect(results.filter(({ verdict }) => verdict !== "ok")).toEqual([]);
   expect(results.map(({ name }) => name)).toEqual([
     "connection",
@@ -70,17 +49,23 @@ test("a migrated database with a serving role and a plugin has nothing but ok", 
     "encoding",
     "collation",
     "writable",
+    "settings",
     "durability",
     "connections",
     "transactions",
     "clock",
+    "row-security",
+    "duplicates",
+    "table",
+    "names",
     "schema",
     "grants",
     "least-privilege",
-    "table",
-    "duplicates",
+    "columns",
     "triggers",
+    "trigger-faults",
     "indexes",
+    "counters",
     "vacuum",
     "plugins",
   ]);
@@ -111,7 +96,7 @@ describe("what a remedy says mends it:", () => {
     [
       "duplicates",
       "problem",
-      /^1 entries without a scope id/,
+      /^1 entries are there more than once/,
       `${alterState} drop constraint plugin_state_unique_entry_idx;
        insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, state_key, value_json)
        select id, 'instance', 'k', to_jsonb(n) from plugin_sidecar.plugins, generate_series(1, 3) n`,
@@ -119,9 +104,16 @@ describe("what a remedy says mends it:", () => {
     [
       "triggers",
       "problem",
-      /disabled: plugin_sidecar_number_foreign_write/,
-      `${alterState} disable trigger plugin_sidecar_number_foreign_write`,
+      /disabled: plugin_sidecar_log;/,
+      `${alterState} disable trigger plugin_sidecar_log`,
     ],
+    [
+      "triggers",
+      "problem",
+      /missing: plugin_sidecar_log_truncate/,
+      `drop trigger plugin_sidecar_log_truncate ${onState}`,
+    ],
+    ["columns", "problem", /missing: sidecar_bytes/, `${alterState} drop sidecar_bytes`],
     [
       "indexes",
       "warning",
@@ -140,7 +132,7 @@ describe("what a remedy says mends it:", () => {
 
     const found = await finding(check, { as: "owner", role: servingRole });
     expect(found).toMatchObject({ verdict, message: expect.stringMatching(message) });
-    await follow(found?.remedy);
+    await follow(database, found?.remedy);
     expect(await finding(check, { as: "owner", role: servingRole })).toMatchObject({
       verdict: "ok",
     });
@@ -150,12 +142,6 @@ describe("what a remedy says mends it:", () => {
 describe("said, with what to do about it:", () => {
   test.for<[check: string, verdict: string, message: RegExp, damage: string]>([
     ["writable", "problem", /read-only/, currentDatabase("set default_transaction_read_only = on")],
-    [
-      "durability",
-      "problem",
-      /synchronous_commit is off: a crash may lose/,
-      currentDatabase("set synchronous_commit = off"),
-    ],
     [
       "connections",
       "warning",
@@ -180,13 +166,7 @@ describe("said, with what to do about it:", () => {
       /state is in schema elsewhere/,
       "update plugin_sidecar.installation set schema_of_state = 'elsewhere'",
     ],
-    ["table", "problem", /lacks columns: size_bytes int8$/, `${alterState} drop size_bytes`],
-    [
-      "triggers",
-      "problem",
-      /missing: plugin_sidecar_count_foreign_truncate/,
-      `drop trigger plugin_sidecar_count_foreign_truncate ${onState}`,
-    ],
+    ["table", "problem", /lacks columns: updated_at timestamptz$/, `${alterState} drop updated_at`],
     [
       "vacuum",
       "warning",
@@ -211,19 +191,26 @@ describe("said, with what to do about it:", () => {
     expect(await finding(check)).toMatchObject({
       verdict,
       message: expect.stringMatching(message),
-      remedy: expect.stringMatching(/.{20}/),
+      remedy: withSteps("say", /.{10}/),
     });
   });
 });
 
-test("what another role's sessions begin with counts, not what doctor's own does", async () => {
-  await database.query(
-    `do $$ begin execute format('alter role ${servingRole} in database %I set synchronous_commit = off',
-       current_database()); end $$`,
-  );
-  const found = (role: string) => finding("durability", { as: "owner", role });
-  expect(await found(servingRole)).toMatchObject({ verdict: "problem", kind: "configuration" });
-  expect(await found("pg_monitor")).toMatchObject({ verdict: "ok" });
+test("synchronous_commit may be off for the role: a sidecar that isn't pooled switches it on", async () => {
+  await database.query(currentDatabase("set synchronous_commit = off"));
+  expect(await finding("durability")).toMatchObject({
+    verdict: "ok",
+    message: expect.stringMatching(/synchronous_commit is on/),
+  });
+});
+
+test("synchronous_commit that the database URL switches off is a problem", async () => {
+  const asked = `${database.ownerUrl}&options=-c%20synchronous_commit%3Doff`;
+  const results = await examine({ connectionString: asked }, { ...defaults, limits });
+  expect(results.find(({ name }) => name === "durability")).toMatchObject({
+    verdict: "problem",
+    message: expect.stringMatching(/synchronous_commit is off: a crash may lose/),
+  });
 });
 
 test("a role that owns everything is more than serving needs, but for the embedded database", async () => {
@@ -251,7 +238,7 @@ test("a role that may not log in, or not connect, is a problem of permission", a
   const monitor = await finding("grants", { as: "owner", role: "pg_monitor" });
   expect(monitor).toMatchObject({
     kind: "permission",
-    remedy: 'alter role "pg_monitor" login;',
+    remedy: withSteps("sql", /^alter role "pg_monitor" login;$/),
   });
   await database.query(
     "do $$ begin execute format('revoke connect on database %I from public', current_database()); end $$",
@@ -259,9 +246,9 @@ test("a role that may not log in, or not connect, is a problem of permission", a
   const cut = await finding("grants", { as: "owner", role: servingRole });
   expect(cut).toMatchObject({
     kind: "permission",
-    remedy: expect.stringMatching(/^grant connect on database/),
+    remedy: withSteps("sql", /^grant connect on database/),
   });
-  await database.query(cut?.remedy ?? "");
+  await follow(database, cut?.remedy);
   expect(await finding("grants", { as: "owner", role: servingRole })).toMatchObject({
     verdict: "ok",
   });
@@ -269,7 +256,7 @@ test("a role that may not log in, or not connect, is a problem of permission", a
 
 test("a role that can't see the schema is told what it lacks, and the rest goes on", async () => {
   await database.query(`revoke all on schema plugin_sidecar from ${servingRole}`);
-  const results = await examined();
+  const results = await examined(database);
   const of = (name: string) => results.find((one) => one.name === name);
   expect(of("schema")).toMatchObject({
     kind: "permission",
@@ -277,7 +264,7 @@ test("a role that can't see the schema is told what it lacks, and the rest goes 
   });
   expect(of("grants")).toMatchObject({
     kind: "permission",
-    remedy: expect.stringMatching(/grant usage on schema/),
+    remedy: withSteps("sql", /^grant usage on schema/),
   });
   expect(of("writable")).toMatchObject({ verdict: "ok" });
 });
@@ -292,7 +279,7 @@ test("what is in a schema isn't looked at where there is none", async () => {
     name: "schema",
     verdict: "problem",
     kind: "configuration",
-    remedy: expect.stringContaining("plugin-state migrate"),
+    remedy: withSteps("run", /^plugin-state migrate$/),
   });
 });
 
@@ -301,6 +288,7 @@ test("a host's table in another collation needs the indexes in byte order", asyn
   await attached.query(hostTables);
   const { migrate } = await import("../../src/postgres/migrate.ts");
   await migrate(attached.connection, "public");
+  await attach(attached, "public");
   const options = { stateSchema: "public", isEmbedded: false, limits };
   const indexes = async () =>
     (await examine(attached.connection, options)).find(({ name }) => name === "indexes");
@@ -313,7 +301,8 @@ test("a host's table in another collation needs the indexes in byte order", asyn
     verdict: "warning",
     message: expect.stringMatching(/key_order_idx.*scope_order_idx/),
   });
-  await attached.query(found?.remedy?.slice(found.remedy.indexOf("\n")) ?? "");
+  expect(found?.remedy).toEqual([{ run: "plugin-state migrate --state-schema public" }]);
+  await attach(attached, "public");
   expect(await indexes()).toMatchObject({ verdict: "ok" });
 });
 
@@ -414,7 +403,12 @@ test("a connection to another machine should have TLS, with a certificate that i
   expect([judgeTls(true).verdict, judgeTls(false).verdict]).toEqual(["ok", "warning"]);
 });
 
-test("PostgreSQL 14 is too old, 15 isn't", () => {
-  expect(judgeVersion(140_019, "14.19")).toMatchObject({ verdict: "problem" });
-  expect(judgeVersion(150_000, "15.0")).toMatchObject({ verdict: "ok" });
+test("a server before PostgreSQL 15 is told to be too old, and nothing else is looked at", async () => {
+  const results = await examined(database, { limits: { ...limits, minServerVersion: 990_000 } });
+  expect(results.at(-1)).toMatchObject({
+    name: "server-version",
+    verdict: "problem",
+    message: expect.stringMatching(/^PostgreSQL \d+.* is too old$/),
+    remedy: withSteps("say", /PostgreSQL 15 or later/),
+  });
 });
