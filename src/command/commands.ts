@@ -105,10 +105,14 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "doctor",
     summary: "check the database and say what to do",
-    description: `Looks at the database as a sidecar would and changes nothing: a line for each check with ok, warning or problem, and what to do about it. Warnings alone exit with 0.`,
+    description: `Looks at the database as a sidecar would and changes nothing: a line for each check with ok, warning or problem, and below it what to do. Commands and SQL stand further in, to be run as they are, in order; then ask again. Works on any database, also before the first migration. Warnings alone exit with 0.`,
     options: doctorOptions,
     examples: [
       ["DATABASE_URL=postgres://app@db/app plugin-state doctor", "as the role that serves"],
+      [
+        "plugin-state doctor --state-schema public",
+        "before attaching to a host's tables, and after",
+      ],
       ["plugin-state doctor --role app --json", "the rights of another role, for programs"],
     ],
     exitCodes: databaseExitCodes.map(({ code, meaning }) =>

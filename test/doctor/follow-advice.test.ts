@@ -107,7 +107,11 @@ const damages: [name: string, flags: string[], damage: string][] = [
 async function follow(database: TestDatabase, flags: readonly string[], role?: string) {
   const operator = new Operator(database, flags, role);
   await operator.follow();
-  expect(await operator.serve()).toBe('"kept"');
+  const schema = operator.stateSchema;
+  const [plugin] = await database.query<{ key: string }>(
+    `select plugin_key as key from "${schema}".plugins limit 1`,
+  );
+  expect(await operator.serve(plugin?.key)).toBe('"kept"');
   return operator.done;
 }
 
@@ -129,6 +133,25 @@ describe("what doctor advises, done to the letter, leads to a sidecar that serve
     await database.query(damage);
 
     await follow(database, flags);
+  });
+
+  test("of a database with tables of its own, damaged, and without the plugin of its entries", async () => {
+    await using database = await testDatabase();
+    await attach(database);
+    const id = await database.addPlugin("gone");
+    await database.query(
+      `insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, namespace, state_key, value_json)
+       values ('${id}', 'instance', '', 'k', '1')`,
+    );
+    await database.query(
+      `alter table plugin_sidecar.plugin_state drop constraint plugin_state_plugin_id_plugins_id_fk,
+         disable trigger plugin_sidecar_log;
+       delete from plugin_sidecar.plugins`,
+    );
+
+    const done = await follow(database, []);
+
+    expect(done.join("\n")).toContain(`plugin-state plugin add found-${id.slice(0, 8)} --id ${id}`);
   });
 
   test("as a role that has no rights at all, beside an owner who isn't a superuser", async () => {

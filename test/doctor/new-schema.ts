@@ -15,7 +15,7 @@ export async function attach(
 }
 
 /** Flags that the command doesn't know yet. */
-export const newFlags = /--attach-anew /g;
+export const newFlags = / --attach-anew/g;
 
 function attachSql(state: string): string {
   return `

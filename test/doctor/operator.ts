@@ -30,6 +30,11 @@ export class Operator {
     this.#environment = { DATABASE_URL: url.href };
   }
 
+  /** As the advice has it by now. */
+  get stateSchema(): string {
+    return this.#flags[1] ?? "plugin_sidecar";
+  }
+
   /** Follows the advice until there is no problem left, and none to follow. */
   async follow(): Promise<void> {
     for (let round = 1; round <= mostRounds; round++) {
@@ -86,8 +91,8 @@ export class Operator {
   }
 
   /** Starts a sidecar as the operator would, keeps an entry in it, and returns what it then has. */
-  async serve(): Promise<string> {
-    const args = ["serve", "--plugin", "demo", "--listen", "127.0.0.1:0", "--no-migrate"];
+  async serve(plugin = "demo"): Promise<string> {
+    const args = ["serve", "--plugin", plugin, "--listen", "127.0.0.1:0", "--no-migrate"];
     const sidecar = new Running(main, [...args, ...this.#flags], this.#environment);
     const { bindings } = await readyLine(sidecar.child);
     using client = new TestClient(bindings[0]!.address);

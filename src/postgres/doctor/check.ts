@@ -44,6 +44,7 @@ export interface Examination {
   readonly connectMs: number;
   /** Whether a pooler is in between. */
   readonly isPooled: boolean;
+  readonly isStandby: boolean;
   readonly stateSchema: string;
   /** Whose rights are judged; there is such a role. */
   readonly role: string;

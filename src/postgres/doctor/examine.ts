@@ -35,13 +35,12 @@ import { vacuum } from "./vacuum.ts";
 import { clock, connection, tls } from "./way.ts";
 
 /** What can be said of any server, and whether it is one. */
-export const firstChecks: readonly Check[] = [connection, tls, pooler, serverVersion];
+export const firstChecks: readonly Check[] = [connection, tls, pooler, serverVersion, writable];
 
 /** Those that need no table, in the order of what `doctor` prints. */
 export const databaseChecks: readonly Check[] = [
   encoding,
   collation,
-  writable,
   settings,
   durability,
   connections,
@@ -108,7 +107,7 @@ export async function examine(connection: Connection, options: ExamineOptions): 
       isPooled: await isPooled(client),
       stateSchema: options.stateSchema,
       role: options.role ?? (await currentRole(client)),
-      database: await currentDatabase(client),
+      ...(await whereabouts(client)),
       isEmbedded: options.isEmbedded,
       databaseFlags: options.databaseFlags ?? [],
       limits: options.limits ?? defaultLimits,
@@ -120,7 +119,10 @@ export async function examine(connection: Connection, options: ExamineOptions): 
 
 async function examineAll(examination: Examination): Promise<Result[]> {
   const first = await runAll(firstChecks, examination);
-  if (first.some(({ name, verdict }) => name === serverVersion.name && verdict === "problem")) {
+  const isOld = first.some(
+    ({ name, verdict }) => name === serverVersion.name && verdict === "problem",
+  );
+  if (isOld || examination.isStandby) {
     return first;
   }
   const results = [...first, ...(await runAll(databaseChecks, examination))];
@@ -132,9 +134,13 @@ async function examineAll(examination: Examination): Promise<Result[]> {
   return isForeign ? results : [...results, ...(await runAll(schemaChecks, examination))];
 }
 
-async function currentDatabase(client: pg.Client): Promise<string> {
-  const { rows: found } = await client.query<{ name: string }>("select current_database() as name");
-  return found[0]?.name ?? "";
+async function whereabouts(client: pg.Client): Promise<{ database: string; isStandby: boolean }> {
+  const { rows: found } = await client.query<{ database: string; isStandby: boolean }>(
+    `select current_database() as database, pg_is_in_recovery() as "isStandby"`,
+  );
+  const [first] = found;
+  if (first === undefined) throw new Error("the database answered no rows");
+  return first;
 }
 
 /** There is no role of the name that was given. */

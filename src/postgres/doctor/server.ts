@@ -73,23 +73,23 @@ export const collation: Check = {
   },
 };
 
-/** Whether the database takes writes. */
+/** Whether the database takes writes. Of a standby nothing else is said: nothing can be mended there. */
 export const writable: Check = {
   name: "writable",
   run: async (examination) => {
-    const { standby, read_only: readOnly } = await row<{ standby: boolean; read_only: boolean }>(
-      examination,
-      `select pg_is_in_recovery() as standby, current_setting('transaction_read_only')::boolean as read_only`,
-    );
-    if (standby) {
+    if (examination.isStandby) {
       return problem(
         "unavailable",
         "the server is a standby, which takes no writes",
         say(
-          "Give the primary's URL: commands that change something need it too. After a failover, see that the name leads to the new primary.",
+          "Give the primary's URL, and ask doctor about that. After a failover, see that the name leads to the new primary.",
         ),
       );
     }
+    const { read_only: readOnly } = await row<{ read_only: boolean }>(
+      examination,
+      "select current_setting('transaction_read_only')::boolean as read_only",
+    );
     return readOnly
       ? problem(
           "unavailable",
