@@ -306,6 +306,27 @@ test("a host's table in another collation needs the indexes in byte order", asyn
   expect(await indexes()).toMatchObject({ verdict: "ok" });
 });
 
+test("an index that is being built isn't taken for one that a killed build left", async () => {
+  const writer = new pg.Client(database.connection);
+  await writer.connect();
+  // A build waits for every transaction that began before it.
+  await writer.query("begin; update plugin_sidecar.plugin_state set updated_at = now()");
+  const built = database.query(
+    "create index concurrently another_idx on plugin_sidecar.plugin_state (updated_at)",
+  );
+  for (const as of [{}, { as: "owner" as const }]) {
+    await expect
+      .poll(() => finding("indexes", as))
+      .toMatchObject({
+        verdict: "warning",
+        message: expect.stringMatching(/^being built: another_idx/),
+      });
+  }
+  await writer.end();
+  await built;
+  expect(await finding("indexes")).toMatchObject({ verdict: "ok" });
+});
+
 test("a database that can't hold every character is a problem", async () => {
   const name = `test_ascii_${Math.random().toString(36).slice(2)}`;
   await database.query(
@@ -347,6 +368,15 @@ test("a system that sorts otherwise than when the database was made is warned of
   } finally {
     await database.query(`drop database ${name} with (force)`);
   }
+});
+
+test("the default schema is told, too, for the environment may name another", async () => {
+  const results = await examined(database, { stateSchema: "public" });
+  expect(results.at(-1)).toMatchObject({
+    name: "schema",
+    verdict: "problem",
+    remedy: withSteps("run", /^plugin-state doctor --state-schema plugin_sidecar$/),
+  });
 });
 
 test("a transaction that is open for long is named", async () => {

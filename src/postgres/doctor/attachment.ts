@@ -3,7 +3,7 @@ import { type Check, type Examination, ok, problem, rows, warning } from "./chec
 import { migrateSteps } from "./migration.ts";
 import { quote, say, sql } from "./remedy.ts";
 import { stateTable } from "./shape.ts";
-import { stateColumns } from "./table.ts";
+import { newConstraintIndex, stateColumns } from "./table.ts";
 
 /** What attaching adds to plugin_state. */
 const addedColumns: Readonly<Record<string, string>> = {
@@ -101,19 +101,37 @@ const neededIndexes: readonly NeededIndex[] = [
   { name: "requests_expiry_idx", definition: "requests (expires_at)" },
 ];
 
+interface IndexRow {
+  readonly schema: string;
+  readonly name: string;
+  readonly valid: boolean;
+  /** Whether a build is under way. Of which index, not every role may see. */
+  readonly building: boolean;
+}
+
+const indexRows = `
+  select n.nspname as schema, i.relname as name, x.indisvalid and x.indisready and x.indislive as valid,
+         exists (select from pg_stat_progress_create_index p
+                  where p.datname = current_database() and coalesce(nullif(p.index_relid, 0), i.oid) = i.oid) as building
+    from pg_index x join pg_class i on i.oid = x.indexrelid
+    join pg_class t on t.oid = x.indrelid join pg_namespace n on n.oid = t.relnamespace
+   where (n.nspname = $1 and t.relname in ('plugins', 'plugin_state')) or n.nspname = $2`;
+
 /** That the indexes which the functions count on are there, and valid. */
 export const indexes: Check = {
   name: "indexes",
   run: async (examination) => {
-    const found = await rows<{ schema: string; name: string; valid: boolean }>(
-      examination,
-      `select n.nspname as schema, i.relname as name, x.indisvalid and x.indisready and x.indislive as valid
-         from pg_index x join pg_class i on i.oid = x.indexrelid
-         join pg_class t on t.oid = x.indrelid join pg_namespace n on n.oid = t.relnamespace
-        where (n.nspname = $1 and t.relname in ('plugins', 'plugin_state')) or n.nspname = $2`,
-      [examination.stateSchema, ownSchema],
-    );
+    const found = await rows<IndexRow & Record<string, unknown>>(examination, indexRows, [
+      examination.stateSchema,
+      ownSchema,
+    ]);
     const invalid = found.filter(({ valid }) => !valid);
+    if (invalid.some(({ building }) => building)) {
+      return warning(
+        `being built: ${invalid.map(({ name }) => name).join(", ")}; until then calls may be slow`,
+        say("Wait until it's done. Transactions that are open for long keep it from ending."),
+      );
+    }
     if (invalid.length > 0) {
       return problem(
         "configuration",
@@ -142,10 +160,10 @@ export const indexes: Check = {
   },
 };
 
-/** What a rebuild of an index that was cut leaves isn't needed: the index itself is still there. */
+/** What is left of an index that was to take the place of another isn't needed: that one is still there. */
 function rebuild({ schema, name }: { schema: string; name: string }) {
   const qualified = `${quote(schema)}.${quote(name)}`;
-  return /_cc(new|old)\d*$/.test(name)
+  return /_cc(new|old)\d*$/.test(name) || name === newConstraintIndex
     ? sql(`drop index concurrently ${qualified};`)
     : sql(`reindex index concurrently ${qualified};`);
 }

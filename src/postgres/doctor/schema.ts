@@ -48,13 +48,14 @@ function otherSchema(examination: Examination, installed: string): Finding {
   return problem(
     "configuration",
     `the state is in schema ${installed}, not ${examination.stateSchema}`,
-    say(`Give every command ${flagOf(installed)}:`),
-    command({ ...examination, stateSchema: installed }, "doctor"),
+    say(`Give every command --state-schema ${installed}:`),
+    command({ ...examination, stateSchema: installed }, "doctor", ...ifDefault(installed)),
   );
 }
 
-function flagOf(stateSchema: string): string {
-  return stateSchema === ownSchema ? "no --state-schema" : `--state-schema ${stateSchema}`;
+/** The default is told, too, where the environment may say otherwise. */
+function ifDefault(stateSchema: string): string[] {
+  return stateSchema === ownSchema ? ["--state-schema", ownSchema] : [];
 }
 
 /** The tables that the state would be in aren't there. */
@@ -72,8 +73,8 @@ async function noTables(examination: Examination, { places }: Shape): Promise<Fi
     return problem(
       "configuration",
       `schema ${stateSchema} has no tables plugins and plugin_state; schema ${elsewhere} has`,
-      say(`Give every command ${flagOf(elsewhere)}:`),
-      ...(await migrateSteps({ ...examination, stateSchema: elsewhere })),
+      say(`Give every command --state-schema ${elsewhere}:`),
+      ...(await migrateSteps({ ...examination, stateSchema: elsewhere }, ...ifDefault(elsewhere))),
     );
   }
   return problem(
@@ -99,7 +100,7 @@ async function elsewhereTables(
     "configuration",
     `not migrated; schema ${elsewhere}${also} has a host's tables plugins and plugin_state, whose entries a sidecar with tables of its own doesn't see`,
     say(
-      `To serve the host's plugins, attach to its tables, and give every command ${flagOf(elsewhere)}:`,
+      `To serve the host's plugins, attach to its tables, and give every command --state-schema ${elsewhere}:`,
     ),
     ...(await migrateSteps({ ...examination, stateSchema: elsewhere })),
     say("For tables of its own beside them, `plugin-state migrate` without --state-schema."),

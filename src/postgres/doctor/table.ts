@@ -137,9 +137,12 @@ function judgeColumns(
   );
 }
 
+/** The index that becomes the constraint's. */
+export const newConstraintIndex = "plugin_state_unique_entry_new";
+
 function constraintStatements(examination: Examination) {
   const name = stateTable(examination);
-  const index = "plugin_state_unique_entry_new";
+  const index = newConstraintIndex;
   return [
     sql(`drop index concurrently if exists ${quote(examination.stateSchema)}.${index};`),
     sql(`create unique index concurrently ${index} on ${name}
