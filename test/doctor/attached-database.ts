@@ -1,12 +1,16 @@
 import type { DoctorLimits } from "../../src/postgres/doctor/check.ts";
-import type { Result } from "../../src/postgres/doctor/examine.ts";
-import { defaultLimits, type ExamineOptions, examine } from "../../src/postgres/doctor/examine.ts";
+import {
+  defaultLimits,
+  type ExamineOptions,
+  examine,
+  type Result,
+} from "../../src/postgres/doctor/examine.ts";
 import type { Remedy } from "../../src/postgres/doctor/remedy.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
 import { attach } from "./new-schema.ts";
 
-/** So many that the test server's default settings are enough. */
+/** Those of the command, but with a number of free connections that a test can fall short of. */
 export const limits: DoctorLimits = { ...defaultLimits, freeConnections: 50 };
 
 /** A database that is migrated and attached to, with a plugin `demo`. */
