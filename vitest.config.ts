@@ -1,9 +1,14 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
+
+/** These need the host's packages, which scripts/ci/check-paperclip.sh installs. */
+const paperclip =
+  process.env["PLUGIN_STATE_TEST_PAPERCLIP_NEWER"] === undefined ? ["test/paperclip/**"] : [];
 
 export default defineConfig({
   test: {
     globals: false,
     include: ["test/**/*.test.ts"],
+    exclude: [...configDefaults.exclude, ...paperclip],
     globalSetup: ["test/support/global-setup.ts"],
     setupFiles: ["test/support/properties.ts"],
     testTimeout: 60_000,

@@ -3,7 +3,7 @@
 // median of some rounds, in which the measured things take turns: what disturbs the machine disturbs them
 // alike. Judge by the ratios. About 5 minutes; `npm run bench -- get transact` measures only what those bars
 // need. BENCH_ROUNDS and BENCH_SECONDS (of each measurement, after a second of warm-up) say how long.
-// `npm run bench -- process` and `-- soak` measure other things: process.js, soak.js.
+// `npm run bench -- process`, `-- soak` and `-- host-upsert` measure other things: process.js, soak.js, host-upsert.js.
 
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -23,6 +23,7 @@ const words = process.argv.slice(2);
 const programs = new Map([
   ["process", "./process.js"],
   ["soak", "./soak.js"],
+  ["host-upsert", "./host-upsert.js"],
 ]);
 const program = programs.get(words[0] ?? "");
 if (program !== undefined && words.length === 1) {

@@ -8,7 +8,7 @@
 
 -- What was answered to a call with a request id, to be answered again when the call is repeated.
 create table plugin_sidecar.requests (
-  plugin_id   uuid not null references state_schema.plugins (id) on delete cascade,
+  plugin_id   uuid not null,
   request_id  uuid not null,
   -- A digest of the request: another request under the same id is refused.
   fingerprint text not null,
@@ -18,25 +18,28 @@ create table plugin_sidecar.requests (
   expires_at  timestamptz not null,
   primary key (plugin_id, request_id)
 );
-create index requests_expiry_idx on plugin_sidecar.requests (expires_at);
+create index requests_expiry_idx on plugin_sidecar.requests (plugin_id, expires_at);
 
 -- The last batch of each sidecar's lanes and its answer: a sidecar whose connection broke before the
 -- answer came asks here. Whoever writes a batch's number first has it: the batch itself when it
 -- commits, or the sidecar that gives it up, after which it can't commit any more.
 create table plugin_sidecar.batches (
-  lane     uuid primary key,
-  batch    bigint not null,
-  outcome  smallint[],
-  revision bigint[],
-  result   jsonb[],
-  ended_at timestamptz not null
+  plugin_id uuid not null,
+  lane      uuid not null,
+  batch     bigint not null,
+  outcome   smallint[],
+  revision  bigint[],
+  result    jsonb[],
+  ended_at  timestamptz not null,
+  primary key (plugin_id, lane)
 ) with (fillfactor = 20);
 
 -- Microseconds since 1970; null for infinity, which a foreign writer may have stored. Through a
 -- double, which is exact to the microsecond until 2255, rather than the slower numeric.
 create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
-language sql stable
-return case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end;
+language sql stable as $$
+  select case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end
+$$;
 
 -- A target changed by a merge patch (RFC 7396). Recurses once for each level of objects in the patch,
 -- which the sidecar bounds: PostgreSQL's stack ends at 566 levels (15) or 610 (18).
@@ -124,11 +127,11 @@ as $$
 begin
   with expired as materialized (
     select s.ctid as place,
-           coalesce(s.size_bytes,
+           coalesce(s.sidecar_bytes,
              plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
       from state_schema.plugin_state s
-     where s.plugin_id = p_plugin and s.expires_at <= p_now
-     order by s.expires_at limit p_limit
+     where s.plugin_id = p_plugin and s.sidecar_expires_at <= p_now
+     order by s.sidecar_expires_at limit p_limit
        for update skip locked
   ), chosen as materialized (
     select c.place
@@ -136,8 +139,8 @@ begin
      where c.total - c.size < p_max_bytes
   ), removed as (
     delete from state_schema.plugin_state s
-     where s.ctid = any (array(select c.place from chosen c))
-    returning coalesce(s.size_bytes,
+     where (s.plugin_id = p_plugin) is true and s.ctid = any (array(select c.place from chosen c))
+    returning coalesce(s.sidecar_bytes,
                 plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
   )
   select count(*), coalesce(sum(r.size), 0),
@@ -159,6 +162,26 @@ language sql as $$
          result = excluded.result, expires_at = excluded.expires_at
 $$;
 
+-- Keeps the answer of a batch, for a sidecar whose connection broke before it came. Raises PS002 when settle_batch
+-- gave the batch up.
+create function plugin_sidecar.keep_answer(
+  p_plugin uuid, p_lane uuid, p_batch bigint, p_outcome smallint[], p_revision bigint[], p_result jsonb[],
+  p_ended timestamptz) returns void
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  insert into plugin_sidecar.batches as b (plugin_id, lane, batch, outcome, revision, result, ended_at)
+  values (p_plugin, p_lane, p_batch, p_outcome, p_revision, p_result, p_ended)
+  on conflict (plugin_id, lane) do update
+     set batch = excluded.batch, outcome = excluded.outcome, revision = excluded.revision, result = excluded.result,
+         ended_at = excluded.ended_at
+   where b.batch < excluded.batch;
+  if not found then
+    raise exception 'the batch was given up' using errcode = 'PS002';
+  end if;
+end $$;
+
 -- The answers of a batch as rows: first one with all outcomes and revisions, then one for each
 -- operation that has more to say.
 create function plugin_sidecar.answer_rows(
@@ -166,15 +189,14 @@ create function plugin_sidecar.answer_rows(
 returns table (
   ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language sql immutable
-rows 1
-begin atomic
+rows 1 as $$
   select 0, p_outcome, p_revision, null::text, null::text, null::text
   union all
   select r.ord::int, null, null,
          (r.result -> 'value')::text, (r.result -> 'previous')::text, (r.result -> 'meta')::text
     from unnest(p_result) with ordinality r (result, ord)
-   where r.result is not null;
-end;
+   where r.result is not null
+$$;
 
 -- Applies a batch of calls of one plugin in one transaction.
 --
@@ -206,7 +228,7 @@ end;
 --          -8   request id used for another request
 --          -9   not looked at: the answers before it are large enough for one batch
 --         -10   undone or not done, because another operation of the same call failed
--- No rows when the plugin has no counter. Raises PS002 when settle_batch gave the batch up, and
+-- No rows when begin_writes has none. Raises PS002 when settle_batch gave the batch up, and
 -- lock_not_available when somebody else holds one of its entries.
 create function plugin_sidecar.write_entries(
   p_plugin uuid, p_lane uuid, p_batch bigint, p_run_end int[], p_run_atomic boolean[],
@@ -227,7 +249,7 @@ as $$
 declare
   v_now timestamptz;
   -- The plugin's counters, as they were and as they become.
-  v_first_revision bigint;
+  v_counter record;
   v_revision bigint;
   v_entries bigint;
   v_bytes bigint;
@@ -241,6 +263,7 @@ declare
   e_created timestamptz[];
   e_updated timestamptz[];
   e_value jsonb[];
+  e_write_id uuid[];
   e_writer int[];
   -- The same before the call that is being judged, to go back to.
   v_before record;
@@ -280,19 +303,14 @@ declare
   v_size bigint;
   v_expired record;
 begin
-  select r.revision, r.entries, r.bytes into v_first_revision, v_entries, v_bytes
-    from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
-  if not found then
+  v_counter := plugin_sidecar.begin_writes(p_plugin);
+  if v_counter.revision is null then
     return;
   end if;
-  v_revision := v_first_revision;
-  -- The counter is ours: nobody can hold an entry of this batch but a foreign writer, which will want
-  -- the counter to commit. Give up soon and be retried, rather than deadlock.
-  perform set_config('lock_timeout', '20ms', true);
-  -- For the trigger that numbers foreign writes: these it needn't.
-  perform set_config('plugin_sidecar.writer', 'sidecar', true);
-  -- Not now(), which is from before the wait for the counter: times go the way revisions go.
-  v_now := clock_timestamp();
+  v_revision := v_counter.revision;
+  v_entries := v_counter.entries;
+  v_bytes := v_counter.bytes;
+  v_now := v_counter.begun_at;
 
   -- What nobody sees any more shouldn't fill a quota.
   if v_entries + v_count > p_max_entries or v_bytes + pg_column_size(p_value) > p_max_bytes then
@@ -303,11 +321,17 @@ begin
   end if;
 
   if v_is_lone then
-    select array[s.ctid], array[s.expires_at is null or s.expires_at > v_now], array[s.revision],
-           array[coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json))],
-           array[s.expires_at], array[coalesce(s.created_at, s.updated_at)], array[s.updated_at],
-           array[case when p_wanted[1] then s.value_json end]
-      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value
+    select array[s.ctid], array[s.sidecar_expires_at is null or s.sidecar_expires_at > v_now],
+           array[greatest(v_counter.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+             (select x.revision from plugin_sidecar.external_revisions x
+               where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end)],
+           array[coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
+             (select x.bytes from plugin_sidecar.external_revisions x
+               where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
+             plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json))],
+           array[s.sidecar_expires_at], array[coalesce(s.sidecar_created_at, s.updated_at)], array[s.updated_at],
+           array[case when p_wanted[1] then s.value_json end], array[s.sidecar_write_id]
+      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value, e_write_id
       from state_schema.plugin_state s
      where s.plugin_id = p_plugin and s.scope_kind = p_kind[1] and s.scope_id = p_id[1]
        and s.namespace = p_namespace[1] and s.state_key >= p_key[1] and s.state_key <= p_key[1]
@@ -320,25 +344,31 @@ begin
   else
     -- Rows come in the order of the names: a lateral subquery with a limit can only be a nested loop.
     select array_agg(s.place), array_agg(s.place is not null and (s.expires_at is null or s.expires_at > v_now)),
-           array_agg(s.revision), array_agg(coalesce(s.bytes, 0)), array_agg(s.expires_at),
-           array_agg(coalesce(s.created_at, s.updated_at)), array_agg(s.updated_at), array_agg(s.value),
-           array_agg(null::int)
-      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value, e_writer
+           array_agg(case when s.place is not null then greatest(v_counter.base_revision, case when s.write_id is null then s.revision else
+             (select x.revision from plugin_sidecar.external_revisions x
+               where x.plugin_id = p_plugin and x.stamp = s.write_id) end) end),
+           array_agg(case when s.place is null then 0 else coalesce(case when s.write_id is null then s.bytes else
+             (select x.bytes from plugin_sidecar.external_revisions x
+               where x.plugin_id = p_plugin and x.stamp = s.write_id) end,
+             plugin_sidecar.entry_bytes(w.id, w.namespace, w.key, s.value_json)) end),
+           array_agg(s.expires_at), array_agg(coalesce(s.created_at, s.updated_at)), array_agg(s.updated_at),
+           array_agg(case when w.wanted then s.value_json end), array_agg(s.write_id), array_agg(null::int)
+      into e_place, e_exists, e_revision, e_bytes, e_expires, e_created, e_updated, e_value, e_write_id, e_writer
       from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key), unnest(p_wanted))
            as w (kind, id, namespace, key, wanted)
       left join lateral (
-        (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
-                coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
-                case when w.wanted then s.value_json end as value
+        (select s.ctid as place, s.sidecar_revision as revision, s.sidecar_write_id as write_id,
+                s.sidecar_expires_at as expires_at, s.sidecar_created_at as created_at, s.updated_at,
+                s.sidecar_bytes as bytes, s.value_json
            from state_schema.plugin_state s
           where w.id is not null
             and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
             and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
           order by s.state_key limit 1)
         union all
-        (select s.ctid as place, s.revision, s.expires_at, s.created_at, s.updated_at,
-                coalesce(s.size_bytes, plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as bytes,
-                case when w.wanted then s.value_json end as value
+        (select s.ctid as place, s.sidecar_revision as revision, s.sidecar_write_id as write_id,
+                s.sidecar_expires_at as expires_at, s.sidecar_created_at as created_at, s.updated_at,
+                s.sidecar_bytes as bytes, s.value_json
            from state_schema.plugin_state s
           where w.id is null
             and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
@@ -550,9 +580,10 @@ begin
 
   if v_is_lone and v_updates and e_writer[1] > 0 then
     update state_schema.plugin_state s
-       set value_json = coalesce(v_changed[1], p_value -> 0), revision = e_revision[1],
-           created_at = e_created[1], updated_at = v_now, expires_at = e_expires[1], size_bytes = e_bytes[1]
-     where s.ctid = e_place[1];
+       set value_json = coalesce(v_changed[1], p_value -> 0), sidecar_revision = e_revision[1],
+           sidecar_created_at = e_created[1], updated_at = v_now, sidecar_expires_at = e_expires[1],
+           sidecar_bytes = e_bytes[1], sidecar_write_id = null
+     where (s.plugin_id = p_plugin) is true and s.ctid = e_place[1];
     if not found then
       raise exception 'an entry went away' using errcode = 'serialization_failure';
     end if;
@@ -565,10 +596,10 @@ begin
        where w.place is not null and w.writer > 0
     ), updated as (
       update state_schema.plugin_state s
-         set value_json = c.value, revision = c.revision, created_at = c.created, updated_at = v_now,
-             expires_at = c.expires, size_bytes = c.bytes
+         set value_json = c.value, sidecar_revision = c.revision, sidecar_created_at = c.created, updated_at = v_now,
+             sidecar_expires_at = c.expires, sidecar_bytes = c.bytes, sidecar_write_id = null
         from changed c
-       where s.ctid = c.place
+       where (s.plugin_id = p_plugin) is true and s.ctid = c.place
       returning 1)
     select (select count(*) from changed) - (select count(*) from updated) into v_missing;
     if v_missing > 0 then
@@ -578,41 +609,46 @@ begin
   if v_deletes then
     delete from state_schema.plugin_state s
      using rows from (unnest(e_place), unnest(e_writer)) as w (place, writer)
-     where w.writer = 0 and s.ctid = w.place;
+     where w.writer = 0 and (s.plugin_id = p_plugin) is true and s.ctid = w.place;
+    get diagnostics v_missing = row_count;
+    if v_missing < (select count(*) from rows from (unnest(e_place), unnest(e_writer)) as w (place, writer)
+                     where w.writer = 0 and w.place is not null) then
+      raise exception 'an entry went away' using errcode = 'serialization_failure';
+    end if;
   end if;
   if v_inserts then
     insert into state_schema.plugin_state
-           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision, created_at,
-            updated_at, expires_at, size_bytes)
+           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision, sidecar_write_id,
+            sidecar_created_at, updated_at, sidecar_expires_at, sidecar_bytes)
     select p_plugin, w.kind, w.id, w.namespace, w.key, coalesce(v_changed[w.writer], p_value -> (w.writer - 1)),
-           w.revision, w.created, v_now, w.expires, w.bytes
+           w.revision, null, w.created, v_now, w.expires, w.bytes
       from rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key), unnest(e_place),
                       unnest(e_writer), unnest(e_revision), unnest(e_created), unnest(e_expires), unnest(e_bytes))
            as w (kind, id, namespace, key, place, writer, revision, created, expires, bytes)
      where w.place is null and w.writer > 0;
   end if;
-  if v_revision > v_first_revision then
+  if array_length(array_remove(e_write_id, null), 1) > 0 and (v_updates or v_deletes) then
+    delete from plugin_sidecar.external_revisions x
+     where x.plugin_id = p_plugin
+       and x.stamp = any (array(select w.id from rows from (unnest(e_write_id), unnest(e_writer)) as w (id, writer)
+                                    where w.writer is not null and w.id is not null));
+  end if;
+  perform plugin_sidecar.require_numbered(
+    p_plugin, v_counter.external_xmax, v_counter.external_open, p_kind, p_id, p_namespace, p_key);
+  if v_revision > v_counter.revision then
     update plugin_sidecar.plugin_revisions r
        set revision = v_revision, entries = v_entries, bytes = v_bytes
      where r.plugin_id = p_plugin;
   end if;
-  if v_revision > v_first_revision or v_keep then
-    insert into plugin_sidecar.batches as b (lane, batch, outcome, revision, result, ended_at)
-    values (p_lane, p_batch, v_outcomes, v_revisions, v_results, v_now)
-    on conflict (lane) do update
-       set batch = excluded.batch, outcome = excluded.outcome, revision = excluded.revision,
-           result = excluded.result, ended_at = excluded.ended_at
-     where b.batch < excluded.batch;
-    if not found then
-      raise exception 'the batch was given up' using errcode = 'PS002';
-    end if;
+  if v_revision > v_counter.revision or v_keep then
+    perform plugin_sidecar.keep_answer(p_plugin, p_lane, p_batch, v_outcomes, v_revisions, v_results, v_now);
   end if;
   return query select * from plugin_sidecar.answer_rows(v_outcomes, v_revisions, v_results);
 end $$;
 
 -- Ends the doubt about a batch whose answer didn't come: answers as write_entries did, if it was
 -- committed. Otherwise it never will be, and the answer is a row with ord 0 and no outcomes.
-create function plugin_sidecar.settle_batch(p_lane uuid, p_batch bigint)
+create function plugin_sidecar.settle_batch(p_plugin uuid, p_lane uuid, p_batch bigint)
 returns table (
   ord int, outcomes smallint[], revisions bigint[], value text, previous text, meta text)
 language plpgsql
@@ -620,23 +656,21 @@ set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 begin
-  insert into plugin_sidecar.batches as b (lane, batch, ended_at) values (p_lane, p_batch, clock_timestamp())
-  on conflict (lane) do update
+  insert into plugin_sidecar.batches as b (plugin_id, lane, batch, ended_at)
+  values (p_plugin, p_lane, p_batch, clock_timestamp())
+  on conflict (plugin_id, lane) do update
      set batch = excluded.batch, outcome = null, revision = null, result = null, ended_at = excluded.ended_at
    where b.batch < excluded.batch;
   return query
     select a.* from plugin_sidecar.batches b,
            plugin_sidecar.answer_rows(b.outcome, b.revision, b.result) a
-     where b.lane = p_lane and b.batch = p_batch;
+     where b.plugin_id = p_plugin and b.lane = p_lane and b.batch = p_batch;
 end $$;
 
--- One bounded step of removing a plugin's entries whose time is over: p_limit, or 8 MiB of them. Says
--- how many it removed, and whether there may be more. Only one sidecar at a time: the others skip it,
--- and one of them goes on when that one is gone.
---
--- One plugin a transaction: who held the counters of two could deadlock with another program's
--- transaction over both, and would hold up the first while it waits for the second. It waits for nothing
--- but the counter, as every writer does, and gives up after a second: the next step comes.
+-- One bounded step of removing a plugin's expired entries: p_limit, or 8 MiB of them. Says how many it removed, and
+-- whether there may be more. Only one sidecar at a time: the others skip it, and one of them goes on when that one
+-- is gone. It waits for nothing but the counter, as every writer does, and gives up after a second: the next step
+-- comes.
 create function plugin_sidecar.sweep(p_plugin uuid, p_limit int, out removed bigint, out more boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -645,22 +679,21 @@ set enable_sort = off
 set lock_timeout = '1s'
 as $$
 declare
-  v_now timestamptz := clock_timestamp();
+  v_counter record;
   v_expired record;
 begin
   removed := 0;
   more := false;
   perform from state_schema.plugin_state s
-    where s.plugin_id = p_plugin and s.expires_at <= v_now order by s.expires_at limit 1;
+    where s.plugin_id = p_plugin and s.sidecar_expires_at <= clock_timestamp() order by s.sidecar_expires_at limit 1;
   if not found or not pg_try_advisory_xact_lock(1886545267, hashtext(p_plugin::text)) then
     return;
   end if;
-  perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
-  if not found then
+  v_counter := plugin_sidecar.begin_writes(p_plugin);
+  if v_counter.revision is null then
     return;
   end if;
-  perform set_config('plugin_sidecar.writer', 'sidecar', true);
-  v_expired := plugin_sidecar.remove_expired(p_plugin, v_now, p_limit, 8 * 1024 * 1024);
+  v_expired := plugin_sidecar.remove_expired(p_plugin, v_counter.begun_at, p_limit, 8 * 1024 * 1024);
   update plugin_sidecar.plugin_revisions r
      set revision = r.revision + v_expired.entries, entries = r.entries - v_expired.entries,
          bytes = r.bytes - v_expired.bytes
@@ -670,9 +703,9 @@ begin
   more := v_expired.more and removed > 0;
 end $$;
 
--- One bounded step of forgetting answers: to requests whose ids needn't be remembered any more, and of
+-- One bounded step of forgetting a plugin's answers: to requests whose ids needn't be remembered any more, and of
 -- batches that nobody can still ask for. Says and skips as sweep does.
-create function plugin_sidecar.sweep_answers(p_limit int, out removed bigint, out more boolean)
+create function plugin_sidecar.sweep_answers(p_plugin uuid, p_limit int, out removed bigint, out more boolean)
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_sort = off
@@ -682,17 +715,20 @@ declare
 begin
   removed := 0;
   more := false;
-  if not pg_try_advisory_xact_lock(1886545268, 0) then
+  if not pg_try_advisory_xact_lock(1886545268, hashtext(p_plugin::text)) then
     return;
   end if;
   delete from plugin_sidecar.requests r
-   where r.ctid = any (array(select q.ctid from plugin_sidecar.requests q
-                              where q.expires_at <= statement_timestamp()
+   where (r.plugin_id = p_plugin) is true
+     and r.ctid = any (array(select q.ctid from plugin_sidecar.requests q
+                              where q.plugin_id = p_plugin and q.expires_at <= statement_timestamp()
                               order by q.expires_at limit p_limit for update skip locked));
   get diagnostics removed = row_count;
   delete from plugin_sidecar.batches b
-   where b.ctid = any (array(select q.ctid from plugin_sidecar.batches q
-                              where q.ended_at <= statement_timestamp() - interval '1 day'
+   where (b.plugin_id = p_plugin) is true
+     and b.ctid = any (array(select q.ctid from plugin_sidecar.batches q
+                              where q.plugin_id = p_plugin
+                                and q.ended_at <= statement_timestamp() - interval '1 day'
                               limit p_limit for update skip locked));
   get diagnostics v_rows = row_count;
   more := removed >= p_limit or v_rows >= p_limit;
@@ -704,9 +740,10 @@ revoke execute on all functions in schema plugin_sidecar from public;
 
 -- Down Migration
 
-drop function plugin_sidecar.sweep_answers(int);
+drop function plugin_sidecar.sweep_answers(uuid, int);
 drop function plugin_sidecar.sweep(uuid, int);
-drop function plugin_sidecar.settle_batch(uuid, bigint);
+drop function plugin_sidecar.settle_batch(uuid, uuid, bigint);
+drop function plugin_sidecar.keep_answer(uuid, uuid, bigint, smallint[], bigint[], jsonb[], timestamptz);
 drop function plugin_sidecar.write_entries(uuid, uuid, bigint, int[], boolean[], text[], text[], text[], text[],
   boolean[], int[], text[], jsonb, bigint[], bigint[], boolean[], boolean[], uuid[], text[], bigint, bigint, bigint,
   bigint, bigint);

@@ -28,10 +28,11 @@ end $$;
 -- 1e131071 five hundred times, and a text of 512 MiB ends the process of a Node client. A value
 -- stored uncompressed in 8 kB can't grow so large, and isn't asked. Neither question reads the value.
 create function plugin_sidecar.value_text(p_value jsonb) returns text
-language sql stable
-return case when pg_column_compression(p_value) is null and pg_column_size(p_value) <= 8192
-            then p_value::text
-            else plugin_sidecar.large_value_text(p_value) end;
+language sql stable as $$
+  select case when pg_column_compression(p_value) is null and pg_column_size(p_value) <= 8192
+              then p_value::text
+              else plugin_sidecar.large_value_text(p_value) end
+$$;
 
 -- Reads single entries of one plugin, all in one snapshot, each with the plugin's revision.
 --
@@ -62,25 +63,36 @@ begin
     left join lateral (
       (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                    then s.value_json::text end as value,
-              s.revision, s.created_at, s.updated_at, s.expires_at
+              greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                (select x.revision from plugin_sidecar.external_revisions x
+                  where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+              s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
          from state_schema.plugin_state s
         where w.id is not null
           and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
           and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-          and (s.expires_at is null or s.expires_at > statement_timestamp())
+          and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
         order by s.state_key limit 1)
       union all
       (select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                    then s.value_json::text end as value,
-              s.revision, s.created_at, s.updated_at, s.expires_at
+              greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                (select x.revision from plugin_sidecar.external_revisions x
+                  where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+              s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
          from state_schema.plugin_state s
         where w.id is null
           and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
           and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-          and (s.expires_at is null or s.expires_at > statement_timestamp())
+          and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
         order by s.scope_id, s.state_key limit 1)
     ) e on true
-   where r.plugin_id = p_plugin;
+   where r.plugin_id = p_plugin
+     and not (exists (select from plugin_sidecar.external_writes u
+                       where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+              or r.external_open <> '{}'
+                 and exists (select from plugin_sidecar.external_writes u
+                              where u.plugin_id = p_plugin and u.xact = any (r.external_open)));
 end $$;
 
 -- The same for values of any size, one by one. Once the values have more than p_max_bytes together, the
@@ -108,23 +120,36 @@ begin
      cross join rows from (unnest(p_kind), unnest(p_id), unnest(p_namespace), unnest(p_key))
            as w (kind, id, namespace, key)
       left join lateral (
-        (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+        (select s.value_json,
+                greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                  (select x.revision from plugin_sidecar.external_revisions x
+                    where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+                s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
            from state_schema.plugin_state s
           where w.id is not null
             and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id = w.id
             and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-            and (s.expires_at is null or s.expires_at > statement_timestamp())
+            and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
           order by s.state_key limit 1)
         union all
-        (select s.value_json, s.revision, s.created_at, s.updated_at, s.expires_at
+        (select s.value_json,
+                greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                  (select x.revision from plugin_sidecar.external_revisions x
+                    where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+                s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
            from state_schema.plugin_state s
           where w.id is null
             and s.plugin_id = p_plugin and s.scope_kind = w.kind and s.scope_id is null
             and s.namespace = w.namespace and s.state_key >= w.key and s.state_key <= w.key
-            and (s.expires_at is null or s.expires_at > statement_timestamp())
+            and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
           order by s.scope_id, s.state_key limit 1)
       ) e on true
      where r.plugin_id = p_plugin
+       and not (exists (select from plugin_sidecar.external_writes u
+                         where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+                or r.external_open <> '{}'
+                   and exists (select from plugin_sidecar.external_writes u
+                                where u.plugin_id = p_plugin and u.xact = any (r.external_open)))
   loop
     exit when v_bytes > p_max_bytes;
     value := plugin_sidecar.value_text(v_entry.value_json);
@@ -160,18 +185,34 @@ set enable_sort = off
 as $$
 #variable_conflict use_column
 declare
+  v_counter record;
   v_entry record;
   v_count int := 0;
   v_bytes bigint := 0;
 begin
+  select r.revision, r.base_revision into v_counter
+    from plugin_sidecar.plugin_revisions r
+   where r.plugin_id = p_plugin
+     and not (exists (select from plugin_sidecar.external_writes u
+                       where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+              or r.external_open <> '{}'
+                 and exists (select from plugin_sidecar.external_writes u
+                              where u.plugin_id = p_plugin and u.xact = any (r.external_open)));
+  if not found then
+    return;
+  end if;
   is_more := false;
   for v_entry in execute format($query$
-      select s.state_key, case when not $1 then s.value_json end as value_json, s.revision,
-             coalesce(s.created_at, s.updated_at) as created_at, s.updated_at, s.expires_at
+      select s.state_key, case when not $1 then s.value_json end as value_json,
+             greatest($10, case when s.sidecar_write_id is null then s.sidecar_revision else
+               (select x.revision from plugin_sidecar.external_revisions x
+                 where x.plugin_id = $2 and x.stamp = s.sidecar_write_id) end) as revision,
+             coalesce(s.sidecar_created_at, s.updated_at) as created_at, s.updated_at,
+             s.sidecar_expires_at as expires_at
         from state_schema.plugin_state s
        where s.plugin_id = $2 and s.scope_kind = $3 and s.scope_id %1$s and s.namespace = $5
          and ($6 is null or $7 or s.state_key <> $6)
-         and (s.expires_at is null or s.expires_at > statement_timestamp())
+         and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
          and s.state_key collate "C" >= coalesce($6, '')
          %2$s
        order by s.scope_id %3$s, s.state_key collate "C" %3$s
@@ -179,7 +220,8 @@ begin
       case when p_id is null then 'is null' else '= $4' end,
       case when p_before is not null then 'and s.state_key collate "C" < $8' end,
       case when p_reverse then 'desc' end)
-    using p_keys_only, p_plugin, p_kind, p_id, p_namespace, p_from, p_inclusive, p_before, p_limit
+    using p_keys_only, p_plugin, p_kind, p_id, p_namespace, p_from, p_inclusive, p_before, p_limit,
+      v_counter.base_revision
   loop
     value := plugin_sidecar.value_text(v_entry.value_json);
     v_bytes := v_bytes + coalesce(octet_length(p_id), 0) + octet_length(p_namespace)
@@ -197,9 +239,13 @@ begin
     return next;
   end loop;
 
-  return query
-    select null::text, null::text, r.revision, null::bigint, null::bigint, null::bigint, is_more
-      from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
+  key := null;
+  value := null;
+  revision := v_counter.revision;
+  created_us := null;
+  updated_us := null;
+  expires_us := null;
+  return next;
 end $$;
 
 -- Whoever serves is granted them by name: see docs/database.md.

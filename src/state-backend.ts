@@ -113,7 +113,7 @@ export class StateBackend {
     const plugins = this.#plugins;
     const found = await plugins.find(name);
     if (found !== undefined) {
-      await plugins.addCounter(found.id);
+      await plugins.prepare(found);
       return found;
     }
     if (name === demoPlugin && this.#options.config.database.kind === "embedded") {
@@ -138,7 +138,6 @@ export class StateBackend {
     return new PostgresStore({
       pool: this.#pool,
       pluginId: id,
-      addCounter: () => this.#plugins.addCounter(id),
       reads: { ...reads, ...watch.lane("reads") },
       writes: { ...writes, ...watch.lane("writes") },
       scans: { ...lane, batchWeight: 1, batches: 1, ...watch.lane("scans") },

@@ -48,14 +48,16 @@ async function doChores(database: TestDatabase, pluginId: string): Promise<void>
   try {
     const plugins = new Plugins(pool, "plugin_sidecar");
     await plugins.find("demo");
-    await plugins.addCounter(pluginId);
   } finally {
     await pool.close();
   }
   await withClient(connection, async (client) => {
-    await client.query("select plugin_sidecar.settle_batch($1, 1)", [randomUUID()]);
+    await client.query("select plugin_sidecar.settle_batch($1, $2, 1)", [pluginId, randomUUID()]);
     await client.query("select plugin_sidecar.sweep($1, 10)", [pluginId]);
-    await client.query("select plugin_sidecar.sweep_answers(10)");
+    await client.query("select plugin_sidecar.sweep_answers($1, 10)", [pluginId]);
+    await client.query("select plugin_sidecar.settle_external_writes($1, true)", [pluginId]);
+    await client.query("select plugin_sidecar.next_plugin_to_sweep($1)", [randomUUID()]);
+    await client.query("select plugin_sidecar.forget_plugin($1, 10)", [randomUUID()]);
   });
 }
 
@@ -72,7 +74,7 @@ test("without any one of the rights that are granted, something doesn't work", a
     );
     await database.query(
       `begin; set local plugin_sidecar.writer = 'sidecar';
-       update plugin_sidecar.plugin_state set expires_at = now() - interval '1 s' where state_key = 'over';
+       update plugin_sidecar.plugin_state set sidecar_expires_at = now() - interval '1 s' where state_key = 'over';
        commit`,
     );
     const everything = callEverything(sidecar.client).then(() => doChores(database, pluginId));

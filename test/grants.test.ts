@@ -12,7 +12,6 @@ import * as statements from "../src/postgres/statements.ts";
 import { startSidecar } from "../src/server.ts";
 import { ExitCode } from "../src/start-error.ts";
 import { run } from "./command/run-command.ts";
-import { attach } from "./doctor/new-schema.ts";
 import { TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { servingRole } from "./support/global-setup.ts";
@@ -68,7 +67,6 @@ test("nobody may call a function of the schema without having been granted it", 
 
 test("the serving role makes nothing, empties nothing and registers nobody", async () => {
   await using database = await testDatabase();
-  await attach(database);
   const results = await examine(database.connection, {
     stateSchema: "plugin_sidecar",
     role: servingRole,
@@ -143,7 +141,6 @@ test("`plugin-state migrate` with both URLs in files leaves a role that may serv
 
     expect(await run(["migrate", ...urls])).toMatchObject({ code: 0, stderr: "" });
 
-    await attach(database);
     const { stdout } = await run(["doctor", "--json", "--database-url-file", serving!]);
     const { checks } = JSON.parse(stdout);
     for (const check of ["grants", "least-privilege"]) {
@@ -179,9 +176,6 @@ test("attached to the host's tables, with an owner that is no superuser, each ro
       );
       const { entry } = await client.call("get", name);
       expect(entry).toMatchObject({ valueJson: "2", revision: 2n });
-      await withClient({ connectionString: ownerUrl }, (owner) =>
-        attach({ query: async (text) => (await owner.query(text)).rows }, "public"),
-      );
       const examined = await examine(
         { connectionString: url },
         { stateSchema: "public", isEmbedded: false },

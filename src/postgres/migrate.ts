@@ -1,11 +1,12 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { basename } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type pg from "pg";
+import { attach, isAttached } from "./attach/attach.ts";
+import { shapeOf } from "./attach/shape.ts";
 import { type Connection, withClient } from "./connection.ts";
-
-/** The schema that holds the sidecar's own tables and functions and, by default, the state too. */
-export const ownSchema = "plugin_sidecar";
+import { ownSchema } from "./own-schema.ts";
 
 const migrationsTable = "migrations";
 const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
@@ -17,6 +18,8 @@ const directory = fileURLToPath(new URL("../../migrations", import.meta.url));
 export const migrationLock = 7_063_819_051_152_021;
 /** How long a migration waits for a table lock before it gives up and lets the table's users pass. */
 const lockTimeoutMs = 10_000;
+/** How often a sidecar asks whether it is its turn to migrate, give or take a half at random. */
+const turnMs = 100;
 /** The first PostgreSQL with UNIQUE NULLS NOT DISTINCT. */
 export const minServerVersion = 150_000;
 
@@ -45,29 +48,63 @@ export class SchemaError extends Error {
   }
 }
 
-/**
- * Brings the schema up to date and returns the names of the migrations it ran. Any number of
- * sidecars may do it at once: one does the work, the others wait for it.
- *
- * @throws {SchemaError} when the database can't be served even then.
- */
-export async function migrate(connection: Connection, stateSchema: string): Promise<string[]> {
-  return await withClient(connection, async (client) => {
-    await requireServerVersion(client);
-    const isComplete = (await missingMigrations(client)).length === 0;
-    const ran = isComplete ? [] : await migrateInTurn(client, stateSchema);
-    await requireStateSchema(client, stateSchema);
-    return ran;
-  });
+/** How to migrate. */
+export interface MigrateOptions {
+  /** Ends every wait, also for a lock in the database. */
+  readonly signal?: AbortSignal;
+  /** Told what takes its time: a sentence for a person. */
+  readonly onProgress?: (message: string) => void;
+  /** Counts all entries again, and begins a new epoch, also if nothing is missing. */
+  readonly attachAnew?: boolean;
 }
 
 /**
- * Checks that the schema is the one this release needs, and changes nothing.
+ * Brings the sidecar's own schema up to date, attaches to the tables of the state, and returns the names of the
+ * migrations it ran. Any number of sidecars may do it at once: one does the work, the others wait for it.
+ *
+ * @throws {SchemaError} when the database can't be served even then.
+ */
+export async function migrate(
+  connection: Connection,
+  stateSchema: string,
+  { signal = never(), onProgress = ignore, attachAnew: anew = false }: MigrateOptions = {},
+): Promise<string[]> {
+  return await withClient(
+    connection,
+    async (client) => {
+      await requireServerVersion(client);
+      const isComplete = (await missingMigrations(client)).length === 0;
+      if (isComplete && !anew && (await isServable(client, stateSchema))) {
+        return [];
+      }
+      const ran = await inTurn(client, signal, () => runMigrations(client, stateSchema));
+      await requireStateSchema(client, stateSchema);
+      await requireConstraint(client, stateSchema);
+      await inTurn(client, signal, () => attach(connection, { stateSchema, signal, onProgress, anew }));
+      await requireAttachment(client);
+      return ran;
+    },
+    signal,
+  );
+}
+
+/** Aborts nothing. One each: a signal that many listen to is taken for a leak. */
+function never(): AbortSignal {
+  return new AbortController().signal;
+}
+
+/**
+ * Checks that the schema is the one this release needs, and that the role of this connection sees all that is
+ * written; and changes nothing.
  *
  * @throws {SchemaError} when it isn't.
  */
-export async function checkSchema(connection: Connection, stateSchema: string): Promise<void> {
-  await withClient(connection, async (client) => {
+export async function checkSchema(
+  connection: Connection,
+  stateSchema: string,
+  signal: AbortSignal = never(),
+): Promise<void> {
+  const check = async (client: pg.Client) => {
     await requireServerVersion(client);
     const missing = await missingMigrations(client);
     if (missing.length > 0) {
@@ -75,11 +112,20 @@ export async function checkSchema(connection: Connection, stateSchema: string): 
       throw new SchemaError(
         "SCHEMA_TOO_OLD",
         `the database lacks migrations of this release: ${list}`,
-        "Run `plugin-state migrate`, or start without --no-migrate.",
+        `Run \`${migrateCommand(stateSchema)}\`, or start without --no-migrate.`,
       );
     }
     await requireStateSchema(client, stateSchema);
-  });
+    await requireAttachment(client);
+  };
+  await withClient(connection, check, signal);
+}
+
+/** The command that migrates, as a person would type it. */
+export function migrateCommand(stateSchema: string): string {
+  return stateSchema === ownSchema
+    ? "plugin-state migrate"
+    : `plugin-state migrate --state-schema ${stateSchema}`;
 }
 
 async function requireServerVersion(client: pg.Client): Promise<void> {
@@ -137,23 +183,41 @@ function migrationNames(): string[] {
 }
 
 /**
- * Waits for its turn and runs what is missing, all in one transaction: lock and settings end with it,
+ * Waits for its turn and works, while a transaction of this client's holds the lock: so it ends with the connection,
  * also behind a pooler that gives each transaction another of its connections.
+ *
+ * Asks for the lock again and again instead of waiting for it in the database: who waits there has a snapshot, whose
+ * end a concurrent index build waits for.
  */
-async function migrateInTurn(client: pg.Client, stateSchema: string): Promise<string[]> {
-  await client.query("begin");
-  try {
-    await client.query("select pg_advisory_xact_lock($1)", [migrationLock]);
-    await client.query(
-      `set local lock_timeout = ${lockTimeoutMs}; set local search_path = pg_catalog, pg_temp`,
-    );
-    const ran = await runMigrations(client, stateSchema);
-    // The runner has committed, unless another sidecar had left nothing to run.
-    await client.query("commit");
-    return ran;
-  } catch (error) {
-    await client.query("rollback").catch(ignore);
-    throw error;
+async function inTurn<T>(
+  client: pg.Client,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    await client.query("begin isolation level read committed");
+    try {
+      await client.query(
+        `set local statement_timeout = 0; set local idle_in_transaction_session_timeout = 0;
+         set local lock_timeout = ${lockTimeoutMs}; set local search_path = pg_catalog, pg_temp;
+         set local check_function_bodies = off; set local standard_conforming_strings = on`,
+      );
+      // Without a parameter: a statement that has one leaves a portal behind, which has a snapshot too.
+      const { rows } = await client.query<{ mine: boolean }>(
+        `select pg_try_advisory_xact_lock(${migrationLock}) as mine`,
+      );
+      if (only(rows).mine) {
+        const result = await work();
+        // A migration has committed, unless another sidecar had left nothing to run.
+        await client.query("commit");
+        return result;
+      }
+      await client.query("rollback");
+    } catch (error) {
+      await client.query("rollback").catch(ignore);
+      throw error;
+    }
+    await sleep(turnMs * (0.5 + Math.random()), undefined, { signal });
   }
 }
 
@@ -225,38 +289,53 @@ async function requireStateSchema(client: pg.Client, stateSchema: string): Promi
       `Start with --state-schema ${installed}.`,
     );
   }
-  await requireTableShape(client, stateSchema);
+}
+
+/** Whether a migrated database can be served as it is. */
+async function isServable(client: pg.Client, stateSchema: string): Promise<boolean> {
+  await requireStateSchema(client, stateSchema);
+  return (
+    (await attachmentProblem(client)) === null &&
+    isAttached(await shapeOf(client, `"${stateSchema}".plugin_state`))
+  );
 }
 
 /**
- * What a restore from the host's own dump takes away: the constraint's NULLS NOT DISTINCT, without
- * which a write to the instance scope may add a row beside the old one, and triggers.
+ * What a restore from the host's own dump takes away: the constraint's NULLS NOT DISTINCT, without which a write to
+ * the instance scope may add a row beside the old one. A person has to say which of them stays.
  */
-async function requireTableShape(client: pg.Client, stateSchema: string): Promise<void> {
-  const { rows } = await client.query<{ constraint_holds: boolean; triggers: number }>(
+async function requireConstraint(client: pg.Client, stateSchema: string): Promise<void> {
+  const { rows } = await client.query<{ holds: boolean }>(
     `select exists (
-              select from pg_constraint c join pg_index i on i.indexrelid = c.conindid
-               where c.conrelid = $1::regclass and c.conname = 'plugin_state_unique_entry_idx'
-                 and i.indnullsnotdistinct) as constraint_holds,
-            (select count(*)::int from pg_trigger t
-              where t.tgrelid = $1::regclass and t.tgenabled = 'O'
-                and t.tgname in ('plugin_sidecar_count_foreign_write',
-                                 'plugin_sidecar_number_foreign_write')) as triggers`,
+              select from pg_index i join pg_class c on c.oid = i.indexrelid
+               where i.indrelid = to_regclass($1) and c.relname = 'plugin_state_unique_entry_idx'
+                 and i.indisunique and i.indnullsnotdistinct) as holds`,
     [`"${stateSchema}".plugin_state`],
   );
-  const { constraint_holds: constraintHolds, triggers } = only(rows);
-  if (!constraintHolds) {
+  if (!only(rows).holds) {
     throw new SchemaError(
       "STATE_SCHEMA_UNUSABLE",
       `constraint plugin_state_unique_entry_idx of ${stateSchema}.plugin_state lacks NULLS NOT DISTINCT`,
       "Remove duplicate rows of the instance scope, then drop the constraint and add it as unique nulls not distinct (plugin_id, scope_kind, scope_id, namespace, state_key).",
     );
   }
-  if (triggers !== 2) {
+}
+
+async function attachmentProblem(client: pg.Client): Promise<string | null> {
+  const { rows } = await client.query<{ problem: string | null }>(
+    `select ${ownSchema}.attachment_problem() as problem`,
+  );
+  return only(rows).problem;
+}
+
+async function requireAttachment(client: pg.Client): Promise<void> {
+  const problem = await attachmentProblem(client);
+  if (problem !== null) {
+    const schema = await installedStateSchema(client);
     throw new SchemaError(
       "STATE_SCHEMA_UNUSABLE",
-      `${stateSchema}.plugin_state lacks the sidecar's triggers, or they are disabled`,
-      "Enable them or restore them from migrations/0002: without them, other programs' writes get no revision.",
+      problem,
+      `\`plugin-state doctor\` says more; \`${migrateCommand(schema)}\` attaches anew.`,
     );
   }
 }

@@ -1,29 +1,28 @@
 import { PluginNotRegistered } from "../state/errors.ts";
 import { readError } from "./errors.ts";
 import type { Pool } from "./pool.ts";
-import type { Statement } from "./statements.ts";
+import { type Statement, settleExternalWrites } from "./statements.ts";
 
 /** The database as one plugin's store sees it: every statement's first parameter is the plugin. */
 export class PluginDatabase {
   readonly pluginId: string;
   readonly #pool: Pool;
-  readonly #addCounter: () => Promise<boolean>;
 
-  /** @param addCounter Makes the counter of a plugin that has none; false when it isn't registered. */
-  constructor(pool: Pool, pluginId: string, addCounter: () => Promise<boolean>) {
+  constructor(pool: Pool, pluginId: string) {
     this.#pool = pool;
     this.pluginId = pluginId;
-    this.#addCounter = addCounter;
   }
 
   /**
-   * The rows of a statement that only reads, at least one.
+   * The rows of a statement that only reads, at least one. External writes that it sees have their revisions: if
+   * some have none, they get them first.
    *
    * @throws what {@link readError} makes of the failure.
    */
   async read<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     try {
-      return await this.rows<Row>(statement, values);
+      const rows = await this.#pool.run<Row>(statement, [this.pluginId, ...values]);
+      return rows.length > 0 ? rows : await this.#readSettled<Row>(statement, values);
     } catch (error) {
       throw readError(error, this.pluginId);
     }
@@ -51,24 +50,65 @@ export class PluginDatabase {
   }
 
   /**
-   * The rows of a statement. None at all means that the plugin has no counter: then one is made.
+   * The rows of a statement that writes. None at all means that it did nothing: the plugin has no counter, or more
+   * external writes than it could give revisions to on its way. Then that is done first.
    *
    * @throws {PluginNotRegistered} when the plugin is gone.
    * @throws what {@link Pool.run} does.
    */
   async rows<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
-    const rows = await this.#pool.run<Row>(statement, [this.pluginId, ...values]);
-    if (rows.length > 0) {
-      return rows;
+    for (;;) {
+      const rows = await this.#pool.run<Row>(statement, [this.pluginId, ...values]);
+      if (rows.length > 0) {
+        return rows;
+      }
+      while (await this.#settle((settle) => this.#pool.run(settle, [this.pluginId])));
     }
-    if (!(await this.#addCounter())) {
-      throw new PluginNotRegistered(this.pluginId);
-    }
+  }
+
+  /** The rows of a statement that may have none. */
+  async rowsIfAny<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     return await this.#pool.run<Row>(statement, [this.pluginId, ...values]);
   }
 
-  /** The rows of a statement that isn't about the plugin. */
-  async others<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
-    return await this.#pool.run<Row>(statement, values);
+  /**
+   * Reads in the transaction that has just given external writes their revisions: nobody's commit comes between but
+   * an external writer's. Against those it is tried again, within the transaction.
+   */
+  async #readSettled<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    for (;;) {
+      const rows = await this.#pool.transaction(async (run) => {
+        for (let attempt = 0; attempt < readAttempts; attempt++) {
+          if (await this.#settle((settle) => run(settle, [this.pluginId]))) {
+            break;
+          }
+          const found = await run<Row>(statement, [this.pluginId, ...values]);
+          if (found.length > 0) {
+            return found;
+          }
+        }
+        return [];
+      });
+      if (rows.length > 0) {
+        return rows;
+      }
+    }
   }
+
+  /** Gives some external writes their revisions; says whether there may be more. */
+  async #settle(run: (settle: Statement) => Promise<SettleRow[]>): Promise<boolean> {
+    const [row] = await run(settleExternalWrites);
+    if (row?.is_registered !== true) {
+      throw new PluginNotRegistered(this.pluginId);
+    }
+    return row.more;
+  }
+}
+
+/** How often a read is tried in one transaction, which holds the plugin's counter. */
+const readAttempts = 20;
+
+interface SettleRow {
+  readonly is_registered: boolean;
+  readonly more: boolean;
 }

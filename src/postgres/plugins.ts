@@ -1,5 +1,5 @@
 import type { Pool } from "./pool.ts";
-import { pluginStatements } from "./statements.ts";
+import { pluginStatements, sweepExternalWrites } from "./statements.ts";
 
 /** A plugin in the host's registry. */
 export interface Plugin {
@@ -41,10 +41,16 @@ export class Plugins {
     return rows[0] && { id: rows[0].id, key: rows[0].plugin_key };
   }
 
-  /** Makes the counter of a plugin's revisions if there is none; false when it isn't registered. */
-  async addCounter(pluginId: string): Promise<boolean> {
-    const rows = await this.#pool.run(this.#statements.addCounter, [pluginId]);
-    return rows.length > 0;
+  /**
+   * Prepares a plugin that is to be served: makes its counter if there is none, and gives its external writes their
+   * revisions, also in a server that the database was restored to.
+   */
+  async prepare({ id }: Plugin): Promise<void> {
+    let more = true;
+    while (more) {
+      const [row] = await this.#pool.run<{ more: boolean }>(sweepExternalWrites, [id]);
+      more = row?.more === true;
+    }
   }
 
   /**
@@ -53,11 +59,7 @@ export class Plugins {
    */
   async add({ key, id, packageName, version }: NewPlugin): Promise<Plugin | undefined> {
     await this.#pool.run(this.#statements.addPlugin, [id ?? null, key, packageName, version]);
-    const plugin = await this.find(key);
-    if (plugin !== undefined) {
-      await this.addCounter(plugin.id);
-    }
-    return plugin;
+    return await this.find(key);
   }
 
   /** Every plugin, by key. */

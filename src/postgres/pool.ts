@@ -2,6 +2,7 @@ import pg from "pg";
 import type { Log } from "../log.ts";
 import { Patience } from "../patience.ts";
 import { pause } from "./backoff.ts";
+import { StateError } from "../state/errors.ts";
 import type { Connection } from "./connection.ts";
 import {
   isConnectionLost,
@@ -16,7 +17,7 @@ import { openSession } from "./open-session.ts";
 import { Sockets } from "./sockets.ts";
 import { SpareClients } from "./spare-clients.ts";
 import { parserOf, StatementSender } from "./statement-sender.ts";
-import type { Statement } from "./statements.ts";
+import { begin, commit, rollback, type Statement } from "./statements.ts";
 
 /** How to reach the database, and how much of it to use. */
 export interface PoolOptions {
@@ -191,9 +192,54 @@ export class Pool {
    */
   async run<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
     const watched = this.#options.observer?.waits(statement.name);
+    return await this.#withClient((client) => this.#send<Row>(client, statement, values, watched));
+  }
+
+  /**
+   * Runs statements in one transaction, which commits when `work` resolves. What it did is undone when it rejects.
+   *
+   * @throws what {@link run} does, and `work`.
+   */
+  async transaction<T>(work: (run: Pool["run"]) => Promise<T>): Promise<T> {
+    return await this.#withClient(async (client) => {
+      const run: Pool["run"] = (statement, values) =>
+        this.#send(client, statement, values, this.#options.observer?.waits(statement.name));
+      await run(begin, []);
+      try {
+        const result = await work(run);
+        await run(commit, []);
+        return result;
+      } catch (error) {
+        if (!isConnectionLost(error) || error instanceof StateError) await run(rollback, []);
+        throw error;
+      }
+    });
+  }
+
+  /** Lends a connection, and puts it away again, unless it broke. */
+  async #withClient<T>(work: (client: pg.PoolClient) => Promise<T>): Promise<T> {
     const client = this.#spare.take((spare) => this.#isUsable(spare)) ?? (await this.#connect());
-    watched?.sent();
     let broken: Error | undefined;
+    try {
+      return await work(client);
+    } catch (error) {
+      if (!(error instanceof StateError) && (isConnectionLost(error) || isDatabaseChanged(error))) {
+        broken = error instanceof Error ? error : new Error("connection lost");
+        this.#connectionFailed(error);
+      }
+      throw error;
+    } finally {
+      this.#putAway(client, broken);
+    }
+  }
+
+  async #send<Row>(
+    client: pg.PoolClient,
+    statement: Statement,
+    values: readonly unknown[],
+    watched: ReturnType<StatementObserver["waits"]> | undefined,
+  ): Promise<Row[]> {
+    watched?.sent();
     try {
       // Each caller names the columns of its statement.
       const rows = (await this.#sender.send(client, statement, values)) as Row[];
@@ -202,15 +248,10 @@ export class Pool {
       return rows;
     } catch (error) {
       watched?.failed(sqlState(error));
-      if (isConnectionLost(error) || isDatabaseChanged(error)) {
-        broken = error instanceof Error ? error : new Error("connection lost");
-        this.#connectionFailed(error);
-      } else {
+      if (!isConnectionLost(error) && !isDatabaseChanged(error)) {
         this.#answeredAt = performance.now();
       }
       throw error;
-    } finally {
-      this.#putAway(client, broken);
     }
   }
 

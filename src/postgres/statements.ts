@@ -22,7 +22,7 @@ export const writeEntries: Statement = {
              $22, $23, $24)`,
 };
 
-/** A batch of nothing but Sets that can't fail. See migrations/0009. */
+/** A batch of nothing but Sets that can't fail. See migrations/0006. */
 export const setEntries: Statement = {
   name: "set_entries",
   text: `
@@ -30,20 +30,12 @@ export const setEntries: Statement = {
       from plugin_sidecar.set_entries($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 };
 
-/** The same for entries of one scope and namespace. See migrations/0011. */
-export const setPlace: Statement = {
-  name: "set_place",
-  text: `
-    select ${answerColumns}
-      from plugin_sidecar.set_place($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-};
-
 /** What became of a batch whose answer was lost. See migrations/0003. */
 export const settleBatch: Statement = {
   name: "settle_batch",
   text: `
     select ${answerColumns}
-      from plugin_sidecar.settle_batch($1, $2)`,
+      from plugin_sidecar.settle_batch($1, $2, $3)`,
 };
 
 const readColumns = "value, revision, created_us, updated_us, expires_us, plugin_revision";
@@ -57,7 +49,7 @@ export const readEntries: Statement = {
       from plugin_sidecar.read_entries($1, $2, $3, $4, $5)`,
 };
 
-/** Single entries of one scope and namespace, likewise; in the first row also when. See migrations/0010. */
+/** Single entries of one scope and namespace, likewise; in the first row also when. See migrations/0007. */
 export const readPlace: Statement = {
   name: "read_place",
   rowMode: "array",
@@ -68,7 +60,7 @@ export const readPlace: Statement = {
       from plugin_sidecar.read_place($1, $2, $3, $4, $5)`,
 };
 
-/** An entry alone, likewise. See migrations/0012. */
+/** An entry alone, likewise. See migrations/0008. */
 export const readEntry: Statement = {
   name: "read_entry",
   rowMode: "array",
@@ -95,7 +87,7 @@ export const listEntries: Statement = {
       from plugin_sidecar.list_entries($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 };
 
-/** A step of removing a range of entries. See migrations/0007. */
+/** A step of removing a range of entries. See migrations/0005. */
 export const deleteRange: Statement = {
   name: "delete_range",
   text: `
@@ -103,7 +95,7 @@ export const deleteRange: Statement = {
       from plugin_sidecar.delete_range($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 };
 
-/** A page of the places that hold entries. See migrations/0007. */
+/** A page of the places that hold entries. See migrations/0005. */
 export const listScopes: Statement = {
   name: "list_scopes",
   text: `
@@ -111,7 +103,7 @@ export const listScopes: Statement = {
       from plugin_sidecar.list_scopes($1, $2, $3, $4, $5, $6)`,
 };
 
-/** A step of removing a plugin's entries whose time is over. See migrations/0003. */
+/** A step of removing a plugin's expired entries. See migrations/0003. */
 export const sweep: Statement = {
   name: "sweep",
   text: "select removed, more from plugin_sidecar.sweep($1, $2)",
@@ -120,8 +112,40 @@ export const sweep: Statement = {
 /** A step of forgetting answers that nobody can ask for any more. See migrations/0003. */
 export const sweepAnswers: Statement = {
   name: "sweep_answers",
-  text: "select removed, more from plugin_sidecar.sweep_answers($1)",
+  text: "select removed, more from plugin_sidecar.sweep_answers($1, $2)",
 };
+
+/**
+ * A step of giving a plugin's external writes their revisions: in answer to a statement that found some without.
+ * Makes the plugin's counter if there is none. See migrations/0002.
+ */
+export const settleExternalWrites: Statement = {
+  name: "settle_external_writes",
+  text: "select is_registered, more from plugin_sidecar.settle_external_writes($1, false)",
+};
+
+/** The same for all that there are, as the sweep does it. */
+export const sweepExternalWrites: Statement = {
+  name: "sweep_external_writes",
+  text: "select 0::bigint as removed, more from plugin_sidecar.settle_external_writes($1, true)",
+};
+
+/** A step of removing what is kept for a plugin that the host has no more. See migrations/0002. */
+export const forgetPlugin: Statement = {
+  name: "forget_plugin",
+  text: "select 0::bigint as removed, plugin_sidecar.forget_plugin($1, $2) as more",
+};
+
+/** The next plugin that the sweep has to look at, though this process doesn't serve it. See migrations/0002. */
+export const nextPluginToSweep: Statement = {
+  name: "next_plugin_to_sweep",
+  text: "select plugin_sidecar.next_plugin_to_sweep($1) as id",
+};
+
+/** What begins, ends and undoes a transaction of several statements. */
+export const begin: Statement = { name: "begin", text: "begin isolation level read committed" };
+export const commit: Statement = { name: "commit", text: "commit" };
+export const rollback: Statement = { name: "rollback", text: "rollback" };
 
 /**
  * Whether the database takes writes: not on a standby, nor when it was made read-only; and whether
@@ -176,16 +200,6 @@ export function pluginStatements(stateSchema: string) {
          where p.id::text = lower($1) or p.plugin_key = $1
          order by p.id::text = lower($1) desc
          limit 1`,
-    },
-    /** The counter of a plugin's revisions, for a plugin that was registered after the last start. */
-    addCounter: {
-      name: "add_counter",
-      text: `
-        with added as (
-          insert into plugin_sidecar.plugin_revisions (plugin_id)
-          select p.id from ${plugins} p where p.id = $1
-          on conflict do nothing)
-        select p.id from ${plugins} p where p.id = $1`,
     },
     /** Registers a plugin; a key that is registered keeps what it has. */
     addPlugin: {

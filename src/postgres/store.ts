@@ -26,8 +26,6 @@ export interface StoreOptions {
   readonly pool: Pool;
   /** The plugin whose state it is: its id in the registry. */
   readonly pluginId: string;
-  /** Makes a counter of revisions for a plugin that has none; false when it isn't registered. */
-  readonly addCounter: () => Promise<boolean>;
   readonly reads: LaneLimits;
   readonly writes: LaneLimits;
   /** Of everything that reads more than single entries. */
@@ -46,8 +44,8 @@ export class PostgresStore implements Store {
   readonly #rangeDeleter: RangeDeleter;
 
   constructor(options: StoreOptions) {
-    const { pool, pluginId, addCounter, settleMs, bounds } = options;
-    this.#database = new PluginDatabase(pool, pluginId, addCounter);
+    const { pool, pluginId, settleMs, bounds } = options;
+    this.#database = new PluginDatabase(pool, pluginId);
     this.#reader = new Reader(this.#database, options.reads);
     this.#scans = new Lane(scanWork, options.scans);
     this.#writer = new Writer(this.#database, { limits: options.writes, bounds, settleMs });

@@ -1,7 +1,14 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Log } from "../log.ts";
 import type { Pool } from "./pool.ts";
-import { type Statement, sweep, sweepAnswers } from "./statements.ts";
+import {
+  forgetPlugin,
+  nextPluginToSweep,
+  type Statement,
+  sweep,
+  sweepAnswers,
+  sweepExternalWrites,
+} from "./statements.ts";
 
 /** What a sweeper is given. */
 export interface SweeperOptions {
@@ -17,6 +24,11 @@ export interface SweeperOptions {
 
 /** Rows that one step removes, at most: 4 to 9 ms, for which writes wait (1,000: 7 to 15 ms). */
 const maxStepRows = 500;
+
+/** Before all others in the order of ids. */
+const noPlugin = "00000000-0000-0000-0000-000000000000";
+/** Plugins that aren't served here, and are looked after in one round. */
+const maxOthers = 100;
 
 /** One kind of thing that is removed, step by step. */
 interface Task {
@@ -50,7 +62,7 @@ export class Sweeper {
 
   async #run(): Promise<void> {
     while (await this.#pause()) {
-      let tasks = this.#tasks();
+      let tasks = await this.#tasks();
       // Round by round, so that a plugin with much to remove doesn't hold up the others.
       while (tasks.length > 0) {
         tasks = await this.#round(tasks);
@@ -58,12 +70,44 @@ export class Sweeper {
     }
   }
 
-  #tasks(): Task[] {
-    const entries = this.#options.pluginIds().map((id) => ({
-      statement: sweep,
-      values: [id, maxStepRows],
-    }));
-    return [...entries, { statement: sweepAnswers, values: [maxStepRows] }];
+  async #tasks(): Promise<Task[]> {
+    const served = this.#options.pluginIds();
+    const others = await this.#others(served);
+    return [
+      ...served.flatMap((id) => [
+        { statement: sweep, values: [id, maxStepRows] },
+        { statement: sweepAnswers, values: [id, maxStepRows] },
+        { statement: sweepExternalWrites, values: [id] },
+      ]),
+      ...others.flatMap((id) => [
+        { statement: sweepExternalWrites, values: [id] },
+        { statement: forgetPlugin, values: [id, maxStepRows] },
+      ]),
+    ];
+  }
+
+  /** Plugins that nobody may serve, whose external writes wait for revisions, or that are gone. */
+  async #others(served: readonly string[]): Promise<string[]> {
+    const others: string[] = [];
+    let after = noPlugin;
+    while (!this.#stopped.signal.aborted && others.length < maxOthers) {
+      const id = await this.#nextAfter(after);
+      if (id === undefined) break;
+      if (!served.includes(id)) others.push(id);
+      after = id;
+    }
+    return others;
+  }
+
+  async #nextAfter(after: string): Promise<string | undefined> {
+    const { pool, log } = this.#options;
+    try {
+      const [row] = await pool.run<{ id: string | null }>(nextPluginToSweep, [after]);
+      return row?.id ?? undefined;
+    } catch (error) {
+      log.debug({ err: error }, "could not look for plugins to sweep");
+      return undefined;
+    }
   }
 
   /** Does a step of each, and says which of them have more to do. */

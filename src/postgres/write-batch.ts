@@ -1,8 +1,8 @@
 import type { EntryName } from "../state/entry.ts";
 import type { StateBounds } from "../state/limits.ts";
 import type { CheckEntry, Operation, Write } from "../state/requests.ts";
-import { nameColumns, placeColumns } from "./name-columns.ts";
-import { type Statement, setEntries, setPlace, writeEntries } from "./statements.ts";
+import { nameColumns } from "./name-columns.ts";
+import { type Statement, setEntries, writeEntries } from "./statements.ts";
 
 /** Values of answers after which a batch ends; what is left of it goes into the next. */
 const maxResultBytes = 8 * 1024 * 1024;
@@ -45,11 +45,8 @@ function isPlainSet({ checks, operations, requestId }: Write): boolean {
 }
 
 function setBatch(parts: readonly Part[], { names }: Names): Batch {
-  const place = placeColumns(names);
   const written = [valuesOf(parts), unlessAll(null, parts.map(ttlOf))];
-  return place === undefined
-    ? { statement: setEntries, parameters: [...nameColumns(names), ...written] }
-    : { statement: setPlace, parameters: [...place, ...written] };
+  return { statement: setEntries, parameters: [...nameColumns(names), ...written] };
 }
 
 function writeParameters(

@@ -98,7 +98,7 @@ export class Writer {
     const endsAt = performance.now() + this.#options.settleMs;
     for (let attempt = 0; ; attempt++) {
       try {
-        const rows = await this.#database.others<AnswerRow>(settleBatch, [id, batch]);
+        const rows = await this.#database.rowsIfAny<AnswerRow>(settleBatch, [id, batch]);
         if (rows[0]?.outcomes) {
           return rows;
         }

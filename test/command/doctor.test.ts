@@ -1,18 +1,10 @@
 import { expect, test } from "vitest";
-import { attach } from "../doctor/new-schema.ts";
 import { testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
 import { run } from "./run-command.ts";
 
-/** Attached, without a plugin. */
-async function attachedDatabase() {
-  const database = await testDatabase();
-  await attach(database);
-  return database;
-}
-
 test("doctor prints a line for each check, and exits with 0 when there are only warnings", async () => {
-  await using database = await attachedDatabase();
+  await using database = await testDatabase();
   const { code, stdout, stderr } = await run(["doctor"], { DATABASE_URL: database.ownerUrl });
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   expect(stdout).toMatch(/^ok {7}connection {7}database test_\w+ answered in \d+ ms; role \S+$/m);
@@ -22,7 +14,7 @@ test("doctor prints a line for each check, and exits with 0 when there are only 
 });
 
 test("doctor --json prints an object for programs", async () => {
-  await using database = await attachedDatabase();
+  await using database = await testDatabase();
   const args = ["doctor", "--json", "--role", servingRole];
   const { code, stdout } = await run(args, { DATABASE_URL: database.ownerUrl });
   expect(code).toBe(0);
@@ -48,7 +40,7 @@ test.each([
     "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$",
   ],
 ])("doctor exits with %d for a problem of %s", async (exitCode, check, damage) => {
-  await using database = await attachedDatabase();
+  await using database = await testDatabase();
   await database.query(damage);
   const args = ["doctor", "--role", servingRole];
   const { code, stdout } = await run(args, { DATABASE_URL: database.ownerUrl });

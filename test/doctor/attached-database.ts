@@ -6,9 +6,9 @@ import {
   type Result,
 } from "../../src/postgres/doctor/examine.ts";
 import type { Remedy } from "../../src/postgres/doctor/remedy.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
-import { attach } from "./new-schema.ts";
 
 /** Those of the command, but with a number of free connections that a test can fall short of. */
 export const limits: DoctorLimits = { ...defaultLimits, freeConnections: 50 };
@@ -16,7 +16,6 @@ export const limits: DoctorLimits = { ...defaultLimits, freeConnections: 50 };
 /** A database that is migrated and attached to, with a plugin `demo`. */
 export async function attachedDatabase(): Promise<TestDatabase> {
   const database = await testDatabase();
-  await attach(database);
   await database.addPlugin("demo");
   return database;
 }
@@ -34,10 +33,13 @@ export async function examined(
   return await examine(connection, { ...defaults, ...others });
 }
 
-/** Runs what a remedy says, as the owner; to migrate is to attach again. */
+/** Runs what a remedy says, as the owner. */
 export async function follow(database: TestDatabase, remedy: Remedy = []): Promise<void> {
   for (const step of remedy) {
     if ("sql" in step) await database.query(step.sql);
-    if ("run" in step && step.run.startsWith("plugin-state migrate")) await attach(database);
+    if ("run" in step && step.run.startsWith("plugin-state migrate")) {
+      const attachAnew = step.run.includes(" --attach-anew");
+      await migrate(database.connection, "plugin_sidecar", { attachAnew });
+    }
   }
 }

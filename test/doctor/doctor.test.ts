@@ -2,11 +2,11 @@ import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { type ExamineOptions, examine, type Result } from "../../src/postgres/doctor/examine.ts";
 import { judgePlain, judgeTls } from "../../src/postgres/doctor/way.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 import { databaseUrl, type TestDatabase, testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
 import { hostTables } from "../support/host-tables.ts";
 import { attachedDatabase, examined, follow, limits } from "./attached-database.ts";
-import { attach } from "./new-schema.ts";
 
 let database: TestDatabase;
 
@@ -114,6 +114,19 @@ describe("what a remedy says mends it:", () => {
       `drop trigger plugin_sidecar_log_truncate ${onState}`,
     ],
     ["columns", "problem", /missing: sidecar_bytes/, `${alterState} drop sidecar_bytes`],
+    [
+      "columns",
+      "problem",
+      /of another type: sidecar_write_id bigint/,
+      `drop trigger plugin_sidecar_stamp_copy ${onState};
+       ${alterState} drop sidecar_write_id; ${alterState} add sidecar_write_id bigint`,
+    ],
+    [
+      "columns",
+      "warning",
+      /without their default: sidecar_write_id, sidecar_created_at/,
+      `${alterState} alter sidecar_write_id drop default, alter sidecar_created_at drop default`,
+    ],
     [
       "indexes",
       "warning",
@@ -286,9 +299,7 @@ test("what is in a schema isn't looked at where there is none", async () => {
 test("a host's table in another collation needs the indexes in byte order", async () => {
   await using attached = await testDatabase("template0");
   await attached.query(hostTables);
-  const { migrate } = await import("../../src/postgres/migrate.ts");
   await migrate(attached.connection, "public");
-  await attach(attached, "public");
   const options = { stateSchema: "public", isEmbedded: false, limits };
   const indexes = async () =>
     (await examine(attached.connection, options)).find(({ name }) => name === "indexes");
@@ -302,7 +313,7 @@ test("a host's table in another collation needs the indexes in byte order", asyn
     message: expect.stringMatching(/key_order_idx.*scope_order_idx/),
   });
   expect(found?.remedy).toEqual([{ run: "plugin-state migrate --state-schema public" }]);
-  await attach(attached, "public");
+  await migrate(attached.connection, "public");
   expect(await indexes()).toMatchObject({ verdict: "ok" });
 });
 

@@ -4,7 +4,6 @@ import { withClient } from "../../src/postgres/connection.ts";
 import { migrate } from "../../src/postgres/migrate.ts";
 import { type TestDatabase, testDatabase } from "../support/database.ts";
 import { hostTables } from "../support/host-tables.ts";
-import { attach } from "./new-schema.ts";
 import { Operator } from "./operator.ts";
 
 const inPublic = ["--state-schema", "public"];
@@ -73,7 +72,8 @@ const damages: [name: string, flags: string[], damage: string][] = [
   [
     "columns gone, and one of another type",
     inPublic,
-    `alter table plugin_state drop sidecar_bytes, drop sidecar_write_id;
+    `drop trigger plugin_sidecar_stamp_copy on plugin_state;
+     alter table plugin_state drop sidecar_bytes, drop sidecar_write_id;
      alter table plugin_state alter sidecar_revision type text`,
   ],
   [
@@ -85,7 +85,7 @@ const damages: [name: string, flags: string[], damage: string][] = [
   [
     "a fault of a trigger, and a counter that drifted",
     inPublic,
-    `insert into plugin_sidecar.trigger_faults (problem) values ('column x does not exist');
+    `insert into plugin_sidecar.trigger_faults values (now(), 'column x does not exist');
      update plugin_sidecar.plugin_revisions set entries = 17`,
   ],
   ["the sidecar's schema gone", inPublic, "drop schema plugin_sidecar cascade"],
@@ -129,7 +129,6 @@ describe("what doctor advises, done to the letter, leads to a sidecar that serve
     await using database = await testDatabase("template0");
     await database.query(hostTables);
     await migrate(database.connection, "public");
-    await attach(database, "public");
     await database.query(damage);
 
     await follow(database, flags);
@@ -137,7 +136,6 @@ describe("what doctor advises, done to the letter, leads to a sidecar that serve
 
   test("of a database with tables of its own, damaged, and without the plugin of its entries", async () => {
     await using database = await testDatabase();
-    await attach(database);
     const id = await database.addPlugin("gone");
     await database.query(
       `insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, namespace, state_key, value_json)
@@ -175,7 +173,6 @@ describe("what doctor advises, done to the letter, leads to a sidecar that serve
     await using database = await testDatabase("template0");
     await database.query(hostTables);
     await migrate(database.connection, "public");
-    await attach(database, "public");
     await database.query("alter table plugin_state enable row level security");
 
     const done = await follow(database, inPublic, roles.app);

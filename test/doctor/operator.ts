@@ -9,7 +9,6 @@ import { Running, run } from "../command/run-command.ts";
 import { TestClient } from "../support/client.ts";
 import type { TestDatabase } from "../support/database.ts";
 import { readyLine } from "../support/host-line.ts";
-import { attach, newFlags } from "./new-schema.ts";
 
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 const mostRounds = 6;
@@ -75,7 +74,7 @@ export class Operator {
     const [, schema] = / --state-schema (\S+)/.exec(command) ?? [];
     // Every further command is told the same.
     this.#flags = schema === undefined ? [] : ["--state-schema", schema];
-    const script = `plugin-state() { "${process.execPath}" "${main}" "$@"; }\n${command.replace(newFlags, "")}`;
+    const script = `plugin-state() { "${process.execPath}" "${main}" "$@"; }\n${command}`;
     const { PATH = "" } = process.env;
     const child = spawn("bash", ["-ec", script], {
       env: { PATH, ...this.#environment },
@@ -87,7 +86,6 @@ export class Operator {
     ]);
     // Doctor, that a command may be, exits with what it found.
     if (code !== 0 && !command.startsWith("plugin-state doctor")) throw new Error(said.join(""));
-    await attach(this.#database, schema);
   }
 
   /** Starts a sidecar as the operator would, keeps an entry in it, and returns what it then has. */

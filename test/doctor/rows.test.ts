@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { ExamineOptions, Result } from "../../src/postgres/doctor/examine.ts";
 import type { TestDatabase } from "../support/database.ts";
@@ -133,10 +134,12 @@ test("a look at every row ends after its time, and doctor says that it was cut",
 describe("a counter", () => {
   beforeEach(async () => {
     await add(["issue", "I", "n", "k"], ["issue", "I", "n", "ü"]);
+    await database.query(
+      "select plugin_sidecar.settle_external_writes(id, false) from plugin_sidecar.plugins",
+    );
   });
   const drift = "update plugin_sidecar.plugin_revisions set";
-  const waiting =
-    "insert into plugin_sidecar.external_writes select id, 1 from plugin_sidecar.plugins";
+  const waiting = "update plugin_sidecar.plugin_state set value_json = '2' where state_key = 'k'";
 
   test("that says what a recount says is fine", async () => {
     expect(await finding("counters")).toMatchObject({
@@ -172,6 +175,22 @@ describe("a counter", () => {
     });
   });
 
+  test("of an attachment that was cut off is a problem, and migrating completes it", async () => {
+    await database.query("select plugin_sidecar.begin_attachment()");
+    const found = await finding("counters", { as: "owner" });
+    expect(found).toMatchObject({
+      verdict: "problem",
+      message: expect.stringMatching(/^attaching isn't complete/),
+    });
+
+    await follow(database, found?.remedy);
+
+    expect(await finding("counters")).toMatchObject({
+      verdict: "ok",
+      message: "as a recount has them",
+    });
+  });
+
   test("of a plugin whose external writes aren't numbered yet isn't judged", async () => {
     await database.query(`${drift} entries = 0`);
     await database.query(waiting);
@@ -182,16 +201,17 @@ describe("a counter", () => {
   });
 
   test("that counts right isn't enough: a revision that is lost is a problem", async () => {
+    const stamp = randomUUID();
     await database.query(
       `begin; set local plugin_sidecar.writer = 'sidecar';
-       update plugin_sidecar.plugin_state set sidecar_write_id = 7 where state_key = 'k'; commit`,
+       update plugin_sidecar.plugin_state set sidecar_write_id = '${stamp}' where state_key = 'k'; commit`,
     );
     expect(await finding("counters")).toMatchObject({
       verdict: "problem",
       message: expect.stringMatching(/has 1 entries whose revision is lost/),
     });
     await database.query(
-      `insert into plugin_sidecar.external_revisions select id, 7, 1, 5 from plugin_sidecar.plugins`,
+      `insert into plugin_sidecar.external_revisions select id, '${stamp}', 1, 5 from plugin_sidecar.plugins`,
     );
     expect(await finding("counters")).toMatchObject({ verdict: "ok" });
   });
@@ -215,11 +235,13 @@ test("entries whose plugin isn't registered are told, and registering it serves 
 
 test("a fault of a trigger is told with its text, in one line", async () => {
   await database.query(
-    "insert into plugin_sidecar.trigger_faults (problem) values (E'column \"x\"\\n\\u001bdoes not exist')",
+    "insert into plugin_sidecar.trigger_faults values (now(), E'column \"x\"\\n\\u001bdoes not exist')",
   );
   expect(await finding("trigger-faults")).toMatchObject({
     verdict: "problem",
-    message: expect.stringMatching(/^1 times .*: \S+: column "x" does not exist$/),
+    message: expect.stringMatching(
+      /^other programs' writes aren't noted since \S+ \S+, .*: column "x" does not exist$/,
+    ),
   });
 });
 

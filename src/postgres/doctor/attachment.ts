@@ -1,56 +1,88 @@
-import { ownSchema } from "../migrate.ts";
-import { type Check, type Examination, ok, problem, rows, warning } from "./check.ts";
+import {
+  columns,
+  type Index,
+  indexes as ofTable,
+  triggers as wantedTriggers,
+} from "../attach/parts.ts";
+import { ownSchema } from "../own-schema.ts";
+import { type Check, type Examination, type Finding, ok, problem, rows, warning } from "./check.ts";
 import { migrateSteps } from "./migration.ts";
 import { quote, say, sql } from "./remedy.ts";
 import { stateTable } from "./shape.ts";
-import { newConstraintIndex, stateColumns } from "./table.ts";
-
-/** What attaching adds to plugin_state. */
-const addedColumns: Readonly<Record<string, string>> = {
-  sidecar_revision: "int8",
-  sidecar_write_id: "int8",
-  sidecar_created_at: "timestamptz",
-  sidecar_expires_at: "timestamptz",
-  sidecar_bytes: "int8",
-};
-
-const triggerNames = ["plugin_sidecar_stamp", "plugin_sidecar_log", "plugin_sidecar_log_truncate"];
+import { newConstraintIndex } from "./table.ts";
 
 /** Counts anew, and tells clients so by a new epoch. */
 const anew = "--attach-anew";
+
+/** A column that isn't as attaching made it. */
+interface ColumnRow {
+  readonly name: string;
+  /** Null where there is none. */
+  readonly type: string | null;
+  readonly isWrong: boolean;
+}
+
+const changedColumns = `
+  select w.name, format_type(a.atttypid, null) as type, a.atttypid <> to_regtype(w.type) as "isWrong"
+    from unnest($2::text[], $3::text[], $4::boolean[]) as w (name, type, has_default)
+    left join (pg_class c join pg_namespace n on n.oid = c.relnamespace)
+           on n.nspname = $1 and c.relname = 'plugin_state'
+    left join pg_attribute a on a.attrelid = c.oid and a.attname = w.name and not a.attisdropped
+   where a.atttypid is distinct from to_regtype(w.type) or w.has_default and not a.atthasdef`;
 
 /** That plugin_state has the sidecar's columns. */
 export const addedColumnsCheck: Check = {
   name: "columns",
   run: async (examination) => {
-    const found = await stateColumns(examination);
-    const missing = Object.keys(addedColumns).filter(
-      (name) => !found.some((one) => one.name === name),
-    );
-    const wrong = found.filter(
-      ({ name, type }) => addedColumns[name] !== undefined && addedColumns[name] !== type,
-    );
+    const changed = await rows<ColumnRow & Record<string, unknown>>(examination, changedColumns, [
+      examination.stateSchema,
+      columns.map(({ name }) => name),
+      columns.map(({ type }) => type),
+      columns.map((one) => one.default !== undefined),
+    ]);
+    const wrong = changed.filter(({ isWrong }) => isWrong);
+    const missing = changed.filter(({ type }) => type === null).map(({ name }) => name);
     if (wrong.length > 0) {
+      return await judgeWrong(examination, wrong);
+    }
+    if (missing.length > 0) {
       return problem(
         "configuration",
-        `of another type: ${wrong.map(({ name, type }) => `${name} ${type}`).join(", ")}`,
-        say("They hold nothing that the host needs. As the owner:"),
-        ...wrong.map(({ name }) =>
-          sql(`alter table ${stateTable(examination)} drop column ${quote(name)};`),
-        ),
-        ...(await migrateSteps(examination, anew)),
+        `missing: ${missing.join(", ")}; revisions and expiry are kept in them`,
+        say("Attach to the table again:"),
+        ...(await migrateSteps(examination)),
       );
     }
-    return missing.length === 0
-      ? ok("present")
-      : problem(
-          "configuration",
-          `missing: ${missing.join(", ")}; revisions and expiry are kept in them`,
-          say("Attach to the table again:"),
-          ...(await migrateSteps(examination)),
-        );
+    return changed.length === 0 ? ok("present") : judgeDefaults(examination, changed);
   },
 };
+
+async function judgeWrong(examination: Examination, wrong: readonly ColumnRow[]): Promise<Finding> {
+  const table = stateTable(examination);
+  const names = wrong.map(({ name }) => name);
+  const dependent = wantedTriggers.filter(({ when }) => names.some((name) => when?.includes(name)));
+  return problem(
+    "configuration",
+    `of another type: ${wrong.map(({ name, type }) => `${name} ${type}`).join(", ")}`,
+    say("They hold nothing that the host needs. As the owner:"),
+    ...dependent.map(({ name }) => sql(`drop trigger if exists ${name} on ${table};`)),
+    ...names.map((name) => sql(`alter table ${table} drop column ${quote(name)};`)),
+    ...(await migrateSteps(examination, anew)),
+  );
+}
+
+function judgeDefaults(examination: Examination, changed: readonly ColumnRow[]): Finding {
+  const lost = columns.filter(({ name }) => changed.some((one) => one.name === name));
+  return warning(
+    `without their default: ${lost.map(({ name }) => name).join(", ")}; rows that other programs insert lack what it says`,
+    say("As the owner:"),
+    ...lost.map((one) =>
+      sql(
+        `alter table ${stateTable(examination)} alter column ${one.name} set default ${one.default};`,
+      ),
+    ),
+  );
+}
 
 /** That other programs' writes are noticed. */
 export const triggers: Check = {
@@ -63,6 +95,7 @@ export const triggers: Check = {
         where n.nspname = $1 and c.relname = 'plugin_state' and not g.tgisinternal`,
       [examination.stateSchema],
     );
+    const triggerNames = wantedTriggers.map(({ name }) => name);
     const lost = triggerNames.filter((name) => !found.some((one) => one.name === name));
     const off = found
       .filter(({ name, enabled }) => triggerNames.includes(name) && !"OA".includes(enabled))
@@ -77,28 +110,16 @@ export const triggers: Check = {
     return problem(
       "configuration",
       `${said.join("; ")}; other programs' writes get no revision and aren't counted`,
-      ...(off.length > 0 ? [say("As the owner:")] : []),
-      ...off.map((name) => sql(`alter table ${stateTable(examination)} enable trigger ${name};`)),
       say("Attach anew, which counts what was written meanwhile:"),
       ...(await migrateSteps(examination, anew)),
     );
   },
 };
 
-/** An index, and where it is needed. Of the constraint the check `table` speaks. */
-interface NeededIndex {
-  readonly name: string;
-  /** In the sidecar's own schema: how to make it. The others are attaching's. */
-  readonly definition?: string;
-  /** Only where the host's table doesn't sort by bytes. */
-  readonly ifCollated?: true;
-}
-
-const neededIndexes: readonly NeededIndex[] = [
-  { name: "plugin_sidecar_expiry_idx" },
-  { name: "plugin_sidecar_key_order_idx", ifCollated: true },
-  { name: "plugin_sidecar_scope_order_idx", ifCollated: true },
-  { name: "requests_expiry_idx", definition: "requests (expires_at)" },
+/** In the sidecar's own schema, of migrations: how to make them. */
+const ownIndexes: readonly { name: string; definition: string }[] = [
+  { name: "external_writes_idx", definition: "external_writes (plugin_id, xact, id)" },
+  { name: "requests_expiry_idx", definition: "requests (plugin_id, expires_at)" },
 ];
 
 interface IndexRow {
@@ -140,22 +161,20 @@ export const indexes: Check = {
         ...invalid.map(rebuild),
       );
     }
-    const isCollated = await sortsOtherwise(examination);
-    const missing = neededIndexes
-      .filter(({ ifCollated }) => isCollated || !ifCollated)
-      .filter(({ name }) => !found.some((one) => one.name === name));
+    const isMissing = ({ name }: { name: string }) => !found.some((one) => one.name === name);
+    const attached = (await indexesOf(examination)).filter(isMissing);
+    const own = ownIndexes.filter(isMissing);
+    const missing = [...attached, ...own];
     if (missing.length === 0) {
       return ok("present and valid");
     }
-    const own = missing.flatMap(({ name, definition }) =>
-      definition === undefined
-        ? []
-        : [sql(`create index concurrently ${name} on ${ownSchema}.${definition};`)],
+    const statements = own.map(({ name, definition }) =>
+      sql(`create index concurrently ${name} on ${ownSchema}.${definition};`),
     );
     return warning(
       `missing, which makes calls slow: ${missing.map(({ name }) => name).join(", ")}`,
-      ...(own.length > 0 ? [say("As the owner, outside of a transaction:"), ...own] : []),
-      ...(own.length < missing.length ? await migrateSteps(examination) : []),
+      ...(own.length > 0 ? [say("As the owner, outside of a transaction:"), ...statements] : []),
+      ...(attached.length > 0 ? await migrateSteps(examination) : []),
     );
   },
 };
@@ -168,37 +187,36 @@ function rebuild({ schema, name }: { schema: string; name: string }) {
     : sql(`reindex index concurrently ${qualified};`);
 }
 
-async function sortsOtherwise(examination: Examination): Promise<boolean> {
-  const found = await rows(
+/** Those that attaching makes on this table. */
+async function indexesOf(examination: Examination): Promise<Index[]> {
+  const sorted = await rows<{ name: string }>(
     examination,
-    `select from pg_attribute a join pg_collation l on l.oid = a.attcollation
+    `select a.attname as name from pg_attribute a join pg_collation l on l.oid = a.attcollation
        join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
-      where n.nspname = $1 and c.relname = 'plugin_state'
-        and a.attname in ('scope_id', 'namespace', 'state_key') and l.collname not in ('C', 'POSIX')`,
+      where n.nspname = $1 and c.relname = 'plugin_state' and l.collname not in ('C', 'POSIX')`,
     [examination.stateSchema],
   );
-  return found.length > 0;
+  return ofTable.filter(
+    ({ unlessBytewise }) =>
+      unlessBytewise?.some((name) => sorted.some((one) => one.name === name)) ?? true,
+  );
 }
 
-/** What the triggers couldn't do; the host's statements went on. */
+/** What a trigger couldn't do. The host's statements went on, and nothing is noted since. */
 export const triggerFaults: Check = {
   name: "trigger-faults",
   run: async (examination) => {
-    // Whatever columns there are, these two are meant for people.
-    const found = await rows<{ at: string; problem: string; all: number }>(
+    const [first] = await rows<{ at: string; problem: string }>(
       examination,
-      `select to_jsonb(f) ->> 'at' as at, left(regexp_replace(to_jsonb(f) ->> 'problem', '[[:cntrl:]]+', ' ', 'g'), 200) as problem,
-              (count(*) over ())::int as all
-         from ${ownSchema}.trigger_faults f order by 1 desc limit 3`,
+      `select at::text, left(regexp_replace(problem, '[[:cntrl:]]+', ' ', 'g'), 200) as problem
+         from ${ownSchema}.trigger_faults order by trigger_faults.at limit 1`,
     );
-    const [last] = found;
-    if (last === undefined) {
+    if (first === undefined) {
       return ok("none");
     }
-    const said = found.map(({ at, problem: text }) => `${at}: ${text}`).join("; ");
     return problem(
       "configuration",
-      `${last.all} times a write of another program wasn't noted, so it has no revision: ${said}`,
+      `other programs' writes aren't noted since ${first.at}, so they have no revision: ${first.problem}`,
       say(
         "If a column or the table was renamed by hand, rename it back; if by a migration of the host's, use a release of plugin-state that knows its new table. Then attach anew, which counts what was missed:",
       ),

@@ -1,5 +1,14 @@
-import { ownSchema } from "../migrate.ts";
-import { type Check, type Examination, type Finding, ok, problem, scan, warning } from "./check.ts";
+import { ownSchema } from "../own-schema.ts";
+import {
+  type Check,
+  type Examination,
+  type Finding,
+  ok,
+  problem,
+  rows,
+  scan,
+  warning,
+} from "./check.ts";
 import { addPluginSteps, migrateSteps } from "./migration.ts";
 import { type Remedy, type Step, say } from "./remedy.ts";
 import { isAttached, pluginsTable, stateTable } from "./shape.ts";
@@ -25,11 +34,10 @@ function recount(examination: Examination, bytes: string): string {
   return `
     with state as (
       select s.plugin_id, count(*) as entries, ${bytes} as bytes,
-             count(*) filter (where s.sidecar_revision is null and s.sidecar_write_id is not null
-                                and x.write_id is null) as lost
+             count(*) filter (where s.sidecar_write_id is not null and x.stamp is null) as lost
         from ${stateTable(examination)} s
         left join ${ownSchema}.external_revisions x
-               on x.plugin_id = s.plugin_id and x.write_id = s.sidecar_write_id
+               on x.plugin_id = s.plugin_id and x.stamp = s.sidecar_write_id
        group by s.plugin_id)
     select coalesce(s.plugin_id, c.plugin_id) as id, p.id is not null as registered,
            exists (select from ${ownSchema}.external_writes w
@@ -47,6 +55,14 @@ const entryBytes = `sum(${ownSchema}.entry_bytes(s.scope_id, s.namespace, s.stat
 export const counters: Check = {
   name: "counters",
   run: async (examination) => {
+    if (!(await isAttachmentComplete(examination))) {
+      return problem(
+        "configuration",
+        "attaching isn't complete: not all entries were counted",
+        say("Unless it is under way:"),
+        ...(await migrateSteps(examination)),
+      );
+    }
     const withBytes = await scan<CounterRow & Record<string, unknown>>(
       examination,
       recount(examination, entryBytes),
@@ -66,6 +82,14 @@ export const counters: Check = {
       : await judge(examination, found, withBytes !== undefined);
   },
 };
+
+async function isAttachmentComplete(examination: Examination): Promise<boolean> {
+  const found = await rows(
+    examination,
+    `select from ${ownSchema}.installation where attached_at is not null`,
+  );
+  return found.length > 0;
+}
 
 async function judge(
   examination: Examination,

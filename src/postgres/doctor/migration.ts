@@ -1,4 +1,4 @@
-import { ownSchema } from "../migrate.ts";
+import { ownSchema } from "../own-schema.ts";
 import { type Examination, row } from "./check.ts";
 import { command, quote, type Remedy, type Step, say, shellQuote, sql } from "./remedy.ts";
 

@@ -1,4 +1,5 @@
-import { ownSchema, SchemaError } from "../migrate.ts";
+import { SchemaError } from "../migrate.ts";
+import { ownSchema } from "../own-schema.ts";
 import { type Check, type Examination, type Finding, ok, problem, rows } from "./check.ts";
 import { migrateSteps } from "./migration.ts";
 import { command, say, sql } from "./remedy.ts";

@@ -1,4 +1,5 @@
-import { installedStateSchema, missingMigrations, ownSchema } from "../migrate.ts";
+import { installedStateSchema, missingMigrations } from "../migrate.ts";
+import { ownSchema } from "../own-schema.ts";
 import { type Examination, rows } from "./check.ts";
 import { quote } from "./remedy.ts";
 

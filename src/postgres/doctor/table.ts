@@ -30,7 +30,7 @@ interface Column {
 }
 
 /** The columns of plugin_state. */
-export async function stateColumns(examination: Examination): Promise<Column[]> {
+async function stateColumns(examination: Examination): Promise<Column[]> {
   return await rows<Column & Record<string, unknown>>(
     examination,
     `select a.attname as name, t.typname as type

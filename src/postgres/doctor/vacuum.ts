@@ -1,4 +1,4 @@
-import { ownSchema } from "../migrate.ts";
+import { ownSchema } from "../own-schema.ts";
 import { type Check, type DoctorLimits, type Finding, ok, rows, warning } from "./check.ts";
 import { quote, say, sql } from "./remedy.ts";
 

@@ -30,6 +30,7 @@ set enable_sort = off
 as $$
 #variable_conflict use_column
 declare
+  v_counter record;
   v_now timestamptz;
   v_revision bigint;
   v_remembered record;
@@ -38,18 +39,18 @@ declare
   v_ended boolean := true;
   v_entry record;
   v_places tid[] := '{}';
+  v_keys text[] := '{}';
+  -- The stamps of external writers, null of others.
+  v_write_ids uuid[] := '{}';
   v_count bigint := 0;
   v_bytes bigint := 0;
 begin
-  select r.revision into v_revision
-    from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
-  if not found then
+  v_counter := plugin_sidecar.begin_writes(p_plugin);
+  if v_counter.revision is null then
     return;
   end if;
-  -- See write_entries.
-  perform set_config('lock_timeout', '20ms', true);
-  perform set_config('plugin_sidecar.writer', 'sidecar', true);
-  v_now := clock_timestamp();
+  v_revision := v_counter.revision;
+  v_now := v_counter.begun_at;
 
   select r.fingerprint, r.revision, r.result[1] as result into v_remembered
     from plugin_sidecar.requests r
@@ -68,9 +69,12 @@ begin
   end if;
 
   for v_entry in execute format($query$
-      select s.ctid as place, s.state_key as key, s.expires_at is null or s.expires_at > $1 as is_there,
-             coalesce(s.size_bytes,
-               plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
+      select s.ctid as place, s.state_key as key, s.sidecar_expires_at is null or s.sidecar_expires_at > $1 as is_there,
+             coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
+               (select x.bytes from plugin_sidecar.external_revisions x
+                 where x.plugin_id = $2 and x.stamp = s.sidecar_write_id) end,
+               plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size,
+             s.sidecar_write_id as write_id
         from state_schema.plugin_state s
        where s.plugin_id = $2 and s.scope_kind = $3 and s.scope_id %1$s and s.namespace = $5
          and s.state_key collate "C" %2$s $6
@@ -83,6 +87,8 @@ begin
     using v_now, p_plugin, p_kind, p_id, p_namespace, coalesce(v_last, p_from, ''), p_before, p_limit
   loop
     v_places := v_places || v_entry.place;
+    v_keys := v_keys || v_entry.key;
+    v_write_ids := v_write_ids || v_entry.write_id;
     v_last := v_entry.key;
     v_bytes := v_bytes + v_entry.size;
     v_deleted := v_deleted + v_entry.is_there::int;
@@ -91,7 +97,7 @@ begin
   end loop;
 
   if cardinality(v_places) > 0 then
-    delete from state_schema.plugin_state s where s.ctid = any (v_places);
+    delete from state_schema.plugin_state s where (s.plugin_id = p_plugin) is true and s.ctid = any (v_places);
     get diagnostics v_count = row_count;
     if v_count <> cardinality(v_places) then
       raise exception 'an entry went away' using errcode = 'serialization_failure';
@@ -100,7 +106,12 @@ begin
     update plugin_sidecar.plugin_revisions r
        set revision = v_revision, entries = r.entries - v_count, bytes = r.bytes - v_bytes
      where r.plugin_id = p_plugin;
+    delete from plugin_sidecar.external_revisions x
+     where x.plugin_id = p_plugin and x.stamp = any (array_remove(v_write_ids, null));
   end if;
+  perform plugin_sidecar.require_numbered(
+    p_plugin, v_counter.external_xmax, v_counter.external_open, array_fill(p_kind, array[v_count::int]),
+    array_fill(p_id, array[v_count::int]), array_fill(p_namespace, array[v_count::int]), v_keys);
   perform plugin_sidecar.remember_request(
     p_plugin, p_request_id, p_fingerprint,
     v_now + interval '1 microsecond' * case when v_ended then p_remember_us
@@ -134,6 +145,7 @@ set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare
+  v_revision bigint;
   v_kind text;
   v_id text := p_id;
   v_namespace text := coalesce(p_namespace, '');
@@ -142,6 +154,17 @@ declare
   v_places int := 0;
   v_total bigint := 0;
 begin
+  select r.revision into v_revision
+    from plugin_sidecar.plugin_revisions r
+   where r.plugin_id = p_plugin
+     and not (exists (select from plugin_sidecar.external_writes u
+                       where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+              or r.external_open <> '{}'
+                 and exists (select from plugin_sidecar.external_writes u
+                              where u.plugin_id = p_plugin and u.xact = any (r.external_open)));
+  if not found then
+    return;
+  end if;
   is_more := false;
   <<kinds>>
   foreach v_kind in array p_kinds loop
@@ -153,12 +176,14 @@ begin
          order by s.scope_id collate "C", s.namespace collate "C" limit 1;
         exit when not found;
         select count(*), coalesce(sum(e.size), 0) into entries, bytes
-          from (select coalesce(s.size_bytes, plugin_sidecar.entry_bytes(
-                         s.scope_id, s.namespace, s.state_key, s.value_json)) as size
+          from (select coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
+                         (select x.bytes from plugin_sidecar.external_revisions x
+                           where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
+                         plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
                   from state_schema.plugin_state s
                  where s.plugin_id = p_plugin and s.scope_kind = v_kind and s.scope_id is null
                    and s.namespace = v_namespace
-                   and (s.expires_at is null or s.expires_at > statement_timestamp())
+                   and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
                  order by s.scope_id, s.state_key limit v_most) e;
       else
         -- U+0001 is the least an id can begin with: before it is only the empty id.
@@ -169,12 +194,14 @@ begin
         exit when not found;
         continue when v_namespace = '';
         select count(*), coalesce(sum(e.size), 0) into entries, bytes
-          from (select coalesce(s.size_bytes, plugin_sidecar.entry_bytes(
-                         s.scope_id, s.namespace, s.state_key, s.value_json)) as size
+          from (select coalesce(case when s.sidecar_write_id is null then s.sidecar_bytes else
+                         (select x.bytes from plugin_sidecar.external_revisions x
+                           where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end,
+                         plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json)) as size
                   from state_schema.plugin_state s
                  where s.plugin_id = p_plugin and s.scope_kind = v_kind and s.scope_id = v_id
                    and s.namespace = v_namespace
-                   and (s.expires_at is null or s.expires_at > statement_timestamp())
+                   and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
                  order by s.state_key limit v_most) e;
       end if;
       continue when entries = 0;
@@ -197,8 +224,7 @@ begin
   end loop;
 
   return query
-    select null::text, null::text, null::text, null::bigint, null::bigint, r.revision, is_more
-      from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin;
+    select null::text, null::text, null::text, null::bigint, null::bigint, v_revision, is_more;
 end $$;
 
 -- Whoever serves is granted them by name: see docs/database.md.

@@ -30,14 +30,22 @@ begin
       left join lateral (
         select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                     then s.value_json::text end as value,
-               s.revision, s.created_at, s.updated_at, s.expires_at
+               greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                 (select x.revision from plugin_sidecar.external_revisions x
+                   where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+               s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id = p_id
            and s.namespace = p_namespace and s.state_key >= w.key and s.state_key <= w.key
-           and (s.expires_at is null or s.expires_at > statement_timestamp())
+           and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
          order by s.state_key limit 1
       ) e on true
-     where r.plugin_id = p_plugin;
+     where r.plugin_id = p_plugin
+       and not (exists (select from plugin_sidecar.external_writes u
+                         where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+                or r.external_open <> '{}'
+                   and exists (select from plugin_sidecar.external_writes u
+                                where u.plugin_id = p_plugin and u.xact = any (r.external_open)));
   else
     return query
     select case when octet_length(e.value) <= 65536 then e.value end, e.revision,
@@ -49,14 +57,22 @@ begin
       left join lateral (
         select case when pg_column_compression(s.value_json) is null and pg_column_size(s.value_json) <= 8192
                     then s.value_json::text end as value,
-               s.revision, s.created_at, s.updated_at, s.expires_at
+               greatest(r.base_revision, case when s.sidecar_write_id is null then s.sidecar_revision else
+                 (select x.revision from plugin_sidecar.external_revisions x
+                   where x.plugin_id = p_plugin and x.stamp = s.sidecar_write_id) end) as revision,
+               s.sidecar_created_at as created_at, s.updated_at, s.sidecar_expires_at as expires_at
           from state_schema.plugin_state s
          where s.plugin_id = p_plugin and s.scope_kind = p_kind and s.scope_id is null
            and s.namespace = p_namespace and s.state_key >= w.key and s.state_key <= w.key
-           and (s.expires_at is null or s.expires_at > statement_timestamp())
+           and (s.sidecar_expires_at is null or s.sidecar_expires_at > statement_timestamp())
          order by s.scope_id, s.state_key limit 1
       ) e on true
-     where r.plugin_id = p_plugin;
+     where r.plugin_id = p_plugin
+       and not (exists (select from plugin_sidecar.external_writes u
+                         where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
+                or r.external_open <> '{}'
+                   and exists (select from plugin_sidecar.external_writes u
+                                where u.plugin_id = p_plugin and u.xact = any (r.external_open)));
   end if;
 end $$;
 
