@@ -20,13 +20,13 @@ const countStatement = `
 const insertStatement = `
   with inserted as (
     insert into plugin_sidecar.plugin_state
-           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision, size_bytes)
+           (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision, sidecar_bytes)
     select $1, $2, $3, $4, i.key, v.value, $7::bigint + i.ord,
            plugin_sidecar.entry_bytes($3, $4, i.key, v.value)
       from unnest($5::text[], $6::text[]) with ordinality as i (key, value, ord)
      cross join lateral (select i.value::jsonb as value) v
-    returning size_bytes)
-  select sum(size_bytes)::bigint as bytes from inserted`;
+    returning sidecar_bytes)
+  select sum(sidecar_bytes)::bigint as bytes from inserted`;
 
 /** Where entries are, in the words of the table. @typedef {{ scopeKind: string, scopeId: string, namespace: string }} Place */
 

@@ -36,7 +36,7 @@ const keys = 10_000;
 const place = `'${SQL_PLACE.scopeKind}', '${SQL_PLACE.scopeId}', '${SQL_PLACE.namespace}'`;
 const wherePlace = `plugin_id = $1 and (scope_kind, scope_id, namespace) = (${place})`;
 const intoState =
-  "insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, revision)";
+  "insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, scope_id, namespace, state_key, value_json, sidecar_revision)";
 const orUpdate = `
   on conflict (plugin_id, scope_kind, scope_id, namespace, state_key)
   do update set value_json = excluded.value_json, updated_at = now()`;
@@ -44,11 +44,11 @@ const orUpdate = `
 /** @type {Record<StatementName, string>} */
 const statements = {
   select: `
-    select value_json::text as value, revision from plugin_sidecar.plugin_state
+    select value_json::text as value, sidecar_revision from plugin_sidecar.plugin_state
      where ${wherePlace} and state_key = $2`,
   upsert: `${intoState} values ($1, ${place}, $2, $3, 1) ${orUpdate}`,
   select100: `
-    select state_key, value_json::text as value, revision from plugin_sidecar.plugin_state
+    select state_key, value_json::text as value, sidecar_revision from plugin_sidecar.plugin_state
      where ${wherePlace} and state_key = any ($2::text[])`,
   upsert100: `
     ${intoState}

@@ -204,7 +204,10 @@ begin
   insert into plugin_sidecar.external_writes (plugin_id, xact, id, kind, written_at)
   select r.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
          clock_timestamp()
-    from plugin_sidecar.plugin_revisions r;
+    from (select c.plugin_id from plugin_sidecar.plugin_revisions c
+          union
+          -- One that has no counter yet may have had entries.
+          select p.id from state_schema.plugins p) r;
   return null;
 exception when others then
   perform plugin_sidecar.note_trigger_fault('a truncate could not be noted: ' || sqlerrm);
@@ -216,10 +219,14 @@ end $$;
 --
 -- A transaction's writes are numbered together, in the order of its last one, which is an order in which they could
 -- have run one by one: who wrote an entry after another transaction had written it waited for that one's end.
+--
+-- enable_sort: see 0004. The sorts that there must be make the statement look expensive: hence no JIT.
 create function plugin_sidecar.number_external_writes(p_plugin uuid, p_limit int) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
+set enable_sort = off
+set jit = off
 as $$
 declare
   -- The texts of larger values take too long to be measured at once.
@@ -312,7 +319,7 @@ end $$;
 
 -- Locks a plugin's counter for writes of the sidecar's, until the transaction ends, and tells it: external writes
 -- that were committed by then have their revisions. All null when the plugin has no counter, or more external writes
--- than can be numbered at once: settle_external_writes is to be called first.
+-- than can be numbered at once, or is gone: settle_external_writes is to be called first, and says so.
 create function plugin_sidecar.begin_writes(
   p_plugin uuid, out revision bigint, out entries bigint, out bytes bigint, out base_revision bigint,
   out external_xmax bigint, out external_open bigint[], out begun_at timestamptz)
@@ -336,7 +343,9 @@ begin
      or begin_writes.external_open <> '{}'
         and exists (select from plugin_sidecar.external_writes w
                      where w.plugin_id = p_plugin and w.xact = any (begin_writes.external_open)) then
-    if plugin_sidecar.number_external_writes(p_plugin, 20000) then
+    -- The host has removed the plugin: settle_external_writes says so.
+    if not exists (select from state_schema.plugins p where p.id = p_plugin)
+       or plugin_sidecar.number_external_writes(p_plugin, 20000) then
       begin_writes.revision := null;
       return;
     end if;
@@ -398,11 +407,22 @@ begin
   if not is_registered then
     return;
   end if;
+  if p_is_thorough then
+    -- The sweep waits no longer for a plugin's counter: it comes again. Mostly there is nothing to do.
+    if exists (select from plugin_sidecar.plugin_revisions r
+                where r.plugin_id = p_plugin and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint)
+       and not exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin) then
+      return;
+    end if;
+    perform set_config('lock_timeout', '1s', true);
+  end if;
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   if not found then
     -- All that it has was written under the triggers: attaching counts what is older.
+    -- While attaching isn't complete, it has yet to count this plugin.
     insert into plugin_sidecar.plugin_revisions (plugin_id, attachment)
-    select p_plugin, i.attachment from plugin_sidecar.installation i
+    select p_plugin, case when i.attached_at is null then gen_random_uuid() else i.attachment end
+      from plugin_sidecar.installation i
     on conflict do nothing;
     perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   end if;
@@ -423,6 +443,9 @@ begin
 end $$;
 
 -- Removes what is kept for a plugin that the host has no more, a bounded number of rows; says whether there is more.
+--
+-- Its external writes are numbered rather than removed, and its counter goes with the last of them: the host may
+-- register the plugin again at any time, and counts must be right then.
 create function plugin_sidecar.forget_plugin(p_plugin uuid, p_limit int) returns boolean
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -434,7 +457,7 @@ begin
   if exists (select from state_schema.plugins p where p.id = p_plugin) then
     return false;
   end if;
-  foreach v_table in array array['external_writes', 'external_revisions', 'requests', 'batches', 'plugin_revisions'] loop
+  foreach v_table in array array['requests', 'batches'] loop
     execute format($query$
       delete from plugin_sidecar.%1$I t
        where (t.plugin_id = $1) is true
@@ -446,6 +469,20 @@ begin
       return true;
     end if;
   end loop;
+  insert into plugin_sidecar.plugin_revisions (plugin_id, attachment)
+  select p_plugin, i.attachment from plugin_sidecar.installation i
+   where exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin)
+  on conflict (plugin_id) do update set external_xmax = 0, external_open = '{}';
+  if found and plugin_sidecar.number_external_writes(p_plugin, 40 * p_limit) then
+    return true;
+  end if;
+  -- Without entries it has no more of these.
+  delete from plugin_sidecar.external_revisions x
+   where x.plugin_id = p_plugin and not exists (select from state_schema.plugins p where p.id = p_plugin);
+  delete from plugin_sidecar.plugin_revisions r
+   where r.plugin_id = p_plugin
+     and not exists (select from state_schema.plugins p where p.id = p_plugin)
+     and not exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin);
   return false;
 end $$;
 

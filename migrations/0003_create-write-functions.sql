@@ -35,10 +35,11 @@ create table plugin_sidecar.batches (
 ) with (fillfactor = 20);
 
 -- Microseconds since 1970; null for infinity, which a foreign writer may have stored. Through a
--- double, which is exact to the microsecond until 2255, rather than the slower numeric.
+-- double, which is exact to the microsecond until 2255, rather than the slower numeric. A statement calls it: all types
+-- are exact, so that nobody's function or operator on the search path fits better than PostgreSQL's.
 create function plugin_sidecar.microseconds(p_time timestamptz) returns bigint
 language sql stable as $$
-  select case when isfinite(p_time) then round(date_part('epoch', p_time) * 1000000)::bigint end
+  select case when isfinite(p_time) then round(date_part('epoch'::text, p_time) * 1000000::float8)::bigint end
 $$;
 
 -- A target changed by a merge patch (RFC 7396). Recurses once for each level of objects in the patch,

@@ -5,6 +5,7 @@ import { BoundPlugin } from "./bound-plugin.ts";
 import { callLog } from "./call-log.ts";
 import { isGuarded } from "./config/bindings.ts";
 import type { BindingConfig, ServeConfig } from "./config/config.ts";
+import type { DatabaseState } from "./database-state.ts";
 import { file_google_rpc_error_details } from "./gen/google/rpc/error_details_pb.ts";
 import { file_google_rpc_status } from "./gen/google/rpc/status_pb.ts";
 import { file_pluginstate_v1_errors } from "./gen/pluginstate/v1/errors_pb.ts";
@@ -13,6 +14,7 @@ import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb
 import { Guard } from "./guard.ts";
 import type { Log } from "./log.ts";
 import type { Observation } from "./observation.ts";
+import type { Plugin } from "./postgres/plugins.ts";
 import { refusalLog } from "./refusal-log.ts";
 import type { Refusal } from "./rpc/connections.ts";
 import { addUnaryService } from "./rpc/handler.ts";
@@ -20,10 +22,10 @@ import type { HealthService } from "./rpc/health.ts";
 import { drain, ListenError, type Listener, listen } from "./rpc/listener.ts";
 import { addReflection, type Reflection } from "./rpc/reflection.ts";
 import { createGrpcServer } from "./rpc/server-options.ts";
-import { renewStreamTables } from "./rpc/stream-tables.ts";
 import { overloaded } from "./service/overloaded.ts";
 import { pluginStateHandlers } from "./service/plugin-state-service.ts";
 import { completeStatus, statusOf } from "./service/status.ts";
+import { PluginNotRegistered } from "./state/errors.ts";
 import { maxTransactBytes, type StateBounds } from "./state/limits.ts";
 import type { StateBackend } from "./state-backend.ts";
 import { version } from "./version.ts";
@@ -38,13 +40,16 @@ export interface Surroundings {
   readonly config: ServeConfig;
   readonly log: Log;
   readonly health: HealthService;
+  readonly database: DatabaseState;
   readonly watch: Observation;
 }
 
 /** What a host is told of a binding. */
 export interface BindingAddress {
+  /** The plugin's key; while it isn't registered, what the binding calls it. */
   readonly plugin: string;
-  readonly pluginId: string;
+  /** Null while it isn't registered. */
+  readonly pluginId: string | null;
   readonly address: string;
 }
 
@@ -57,18 +62,28 @@ export class BindingServer {
   readonly #guard: Guard;
   readonly #server: Server;
   readonly #reflection: Reflection;
+  readonly #endHealthWatches: () => void;
+  #lookAgain: () => void = () => undefined;
+  /** Since it was last found. */
+  #hasToldMissing = false;
   #config: BindingConfig;
   #listener: Listener | undefined;
   #isClosed = false;
 
   /** @throws {StartError} when its token or TLS files can't be used. */
   constructor(config: BindingConfig, surroundings: Surroundings) {
-    const { config: serve, log, health, watch } = surroundings;
+    const { config: serve, log, health, database, watch } = surroundings;
     this.#surroundings = surroundings;
     this.#config = config;
     this.#log = log.child({ plugin: config.plugin });
     this.#onRefused = refusalLog(this.#log);
-    this.#plugin = new BoundPlugin(version, boundsOf(config, serve), config.permissions);
+    this.#plugin = new BoundPlugin({
+      version,
+      name: config.plugin,
+      bounds: boundsOf(config, serve),
+      permissions: config.permissions,
+      problem: () => database.problem,
+    });
     this.#guard = new Guard(config, {
       log: this.#log,
       isOpen: isOpenToAll,
@@ -83,20 +98,26 @@ export class BindingServer {
       maxSendBytes: -1,
       maxConcurrentStreams,
       maxCallMs: serve.maxCallMs,
-      interceptors: [...this.#guard.interceptors, renewStreamTables()],
+      interceptors: this.#guard.interceptors,
       completeStatus: watch.statuses(completeStatus),
       overloaded,
       onRefused: this.#onRefused,
     });
     const handlers = pluginStateHandlers(this.#plugin);
     addUnaryService(this.#server, PluginStateService, pluginStateServiceCodec, handlers, {
-      toStatus: statusOf,
+      toStatus: (error) => {
+        // It may be installed anew by now, with another id.
+        if (error instanceof PluginNotRegistered) this.#lookAgain();
+        return statusOf(error);
+      },
       overloaded,
       maxCallMs: serve.maxCallMs,
       waitsFor: () => this.#plugin.waiting,
       ...watch.calls(config.plugin, callLog(this.#log, serve.slowCallMs)),
     });
-    health.addTo(this.#server);
+    // Here the service is this binding's.
+    const aliases = new Map([[PluginStateService.typeName, pluginService(config.plugin)]]);
+    this.#endHealthWatches = health.addTo(this.#server, aliases);
     this.#reflection = addReflection(this.#server, describedFiles, [PluginStateService.typeName]);
   }
 
@@ -104,7 +125,7 @@ export class BindingServer {
     return this.#config;
   }
 
-  /** The id of its plugin; undefined until it is bound to one. */
+  /** The id of its plugin; undefined while that isn't known to be registered. */
   get pluginId(): string | undefined {
     return this.#plugin.found?.id;
   }
@@ -116,12 +137,14 @@ export class BindingServer {
 
   /** What a host is told. */
   get address(): BindingAddress {
-    const { plugin } = this.#config;
-    const { id: pluginId, key } = this.#plugin.found ?? { id: "", key: plugin };
-    return { plugin: key, pluginId, address: this.#listener?.address ?? "" };
+    const { id: pluginId, key: plugin } = this.#plugin.found ?? {
+      id: null,
+      key: this.#config.plugin,
+    };
+    return { plugin, pluginId, address: this.#listener?.address ?? "" };
   }
 
-  /** Accepts connections. @throws {StartError} when it can't. */
+  /** Accepts connections; again after {@link stopAccepting}. @throws {StartError} when it can't. */
   async open(): Promise<void> {
     const { config, watch } = this.#surroundings;
     const credentials = this.#guard.credentials;
@@ -140,18 +163,37 @@ export class BindingServer {
     this.#guard.watchFiles();
   }
 
-  /** Finds its plugin, and lets calls reach its state. @throws what {@link StateBackend.find} does. */
-  async bind(backend: StateBackend): Promise<void> {
-    try {
-      const plugin = await backend.find(this.#config.plugin);
-      this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
-    } catch (error) {
-      this.#plugin.away();
-      throw error;
+  /** Serves what the registry has for its plugin; undefined: it hasn't got it. */
+  follow(plugin: Plugin | undefined, backend: StateBackend): void {
+    const before = this.#plugin.found;
+    if (this.#isClosed) return;
+    if (plugin === undefined) {
+      this.#miss();
+      return;
+    }
+    this.#plugin.bind(plugin, (bounds) => backend.store(plugin, bounds));
+    this.#hasToldMissing = false;
+    if (plugin.id !== before?.id) {
+      const { id: pluginId, key } = plugin;
+      this.#log.info({ pluginId, key, before: before?.id }, "the plugin is served");
     }
   }
 
-  /** The database is away: calls needn't wait for it to say which plugin they are for. */
+  #miss(): void {
+    this.#plugin.missing();
+    if (this.#hasToldMissing) return;
+    this.#hasToldMissing = true;
+    const hint = `Let the host install it, or register it: plugin-state plugin add ${this.#config.plugin}`;
+    this.#log.warn({ hint }, "the plugin isn't registered: its calls fail until it is");
+  }
+
+  /** Has calls look again by this which plugin they are for, when they find none, or that it's gone. */
+  lookBy(look: () => Promise<void>): void {
+    this.#lookAgain = () => void look();
+    this.#plugin.lookBy(look);
+  }
+
+  /** The database is away, and can't say which plugin calls are for: they needn't wait for it. */
   away(): void {
     this.#plugin.away();
   }
@@ -176,9 +218,8 @@ export class BindingServer {
     this.#config = next;
   }
 
-  /** Stops accepting at once; the rest is {@link close}'s. */
+  /** Accepts no connections any more; those that are open stay. */
   async stopAccepting(): Promise<void> {
-    this.#isClosed = true;
     await this.#listener?.close();
   }
 
@@ -186,6 +227,7 @@ export class BindingServer {
   async close(graceMs: number): Promise<void> {
     this.#isClosed = true;
     this.#reflection.shutdown();
+    this.#endHealthWatches();
     if (graceMs === 0) {
       this.#listener?.destroyConnections();
     }
@@ -193,6 +235,11 @@ export class BindingServer {
     this.#plugin.drain();
     this.#guard.close();
   }
+}
+
+/** What health calls the binding of a plugin. */
+export function pluginService(plugin: string): string {
+  return `plugin/${plugin}`;
 }
 
 /** What reflection describes beside health and itself: our service, and what its errors hold. */

@@ -1,13 +1,27 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { isDeepStrictEqual } from "node:util";
-import { type BindingAddress, BindingServer, type Surroundings } from "./binding-server.ts";
+import {
+  type BindingAddress,
+  BindingServer,
+  pluginService,
+  type Surroundings,
+} from "./binding-server.ts";
 import { isSameAddress } from "./config/bindings.ts";
 import type { BindingConfig } from "./config/config.ts";
+import type { DatabaseFinding } from "./database-state.ts";
+import { RegistryWatch } from "./registry-watch.ts";
 import { StartError } from "./start-error.ts";
 import type { StateBackend } from "./state-backend.ts";
 
-/** How often a plugin is looked for that a reload named while the database was away. */
-const findAgainMs = 1_000;
+/** What a reload did, as it is logged. */
+interface Counts {
+  added: number;
+  /** In place. */
+  updated: number;
+  /** Made anew. */
+  changed: number;
+  removed: number;
+  failed: number;
+}
 
 /** All bindings that a process serves. */
 export class Bindings {
@@ -16,13 +30,16 @@ export class Bindings {
   #servers: readonly BindingServer[];
   /** Those that a reload took away, until their last call has ended. */
   readonly #ending = new Set<BindingServer>();
-  /** One reload at a time. */
-  #reloading: Promise<void> = Promise.resolve();
+  /** One reload at a time. Never rejects. */
+  #reloading: Promise<unknown> = Promise.resolve();
+  #registry: RegistryWatch | undefined;
 
   /** @throws {StartError} when a binding's token or TLS files can't be used. */
   constructor(configs: readonly BindingConfig[], surroundings: Surroundings) {
     this.#surroundings = surroundings;
     this.#servers = configs.map((config) => new BindingServer(config, surroundings));
+    surroundings.watch.bindings?.watch(() => this.#statuses());
+    this.#tellHealth();
   }
 
   /** What a host is told of them. */
@@ -42,69 +59,118 @@ export class Bindings {
   }
 
   /**
-   * Lets calls reach the state. May be called again.
+   * Finds out which plugins are registered, and lets their calls reach the state. May be called again.
    *
-   * @throws {StartError} when a plugin isn't registered.
    * @throws what says that the database can't be asked.
    */
   async bind(backend: StateBackend): Promise<void> {
-    for (const server of this.#servers) {
-      if (server.pluginId === undefined) await server.bind(backend);
+    const servers = this.#servers;
+    try {
+      const found = await backend.find([...new Set(servers.map(({ config }) => config.plugin))]);
+      for (const server of servers) server.follow(found.get(server.config.plugin), backend);
+    } catch (error) {
+      for (const server of servers) server.away();
+      throw error;
+    } finally {
+      this.#tellHealth();
     }
   }
 
-  /** The database is away: calls fail until {@link bind}. */
+  /** From now on plugins come and go as the registry says. */
+  followRegistry(backend: StateBackend): void {
+    const { log } = this.#surroundings;
+    const isMissing = () => this.#servers.some(({ pluginId }) => pluginId === undefined);
+    const look = () => this.bind(backend);
+    const registry = new RegistryWatch({ look, isMissing, log });
+    this.#registry = registry;
+    for (const server of this.#servers) server.lookBy(() => registry.now());
+    registry.start();
+  }
+
+  /** The database is away, and can't say which plugins are registered. */
   away(): void {
     for (const server of this.#servers) server.away();
+  }
+
+  /** The database began to serve, or stopped to. */
+  databaseChanged(finding: DatabaseFinding): void {
+    const { database, watch } = this.#surroundings;
+    database.set(finding);
+    watch.database?.serves(finding.serves);
+    this.#tellHealth();
+    // Nobody knows what happens meanwhile.
+    if (finding.serves) void this.#registry?.now();
+    else this.away();
   }
 
   /**
    * Serves other bindings from now on: adds what is new, ends what is gone, and leaves alone what is as
    * it was. What changed in tokens, capabilities, scopes or quotas changes without a connection's
-   * noticing; for other changes a binding is ended and made anew. One that can't be served is
-   * logged, and doesn't keep the others from it.
+   * noticing; for other changes a binding is made anew. One that can't be is logged, goes on as it was,
+   * and doesn't keep the others from it.
    */
-  reload(configs: readonly BindingConfig[], backend: StateBackend): Promise<void> {
-    this.#reloading = this.#reloading.then(() => this.#reload(configs, backend));
-    return this.#reloading;
+  reload(configs: readonly BindingConfig[]): Promise<void> {
+    const reloading = this.#reloading.then(() => this.#reload(configs));
+    this.#reloading = reloading.catch(() => undefined);
+    return reloading;
   }
 
   /** Ends all of them. */
   async close(graceMs: number): Promise<void> {
     this.#stopped.abort();
+    this.#registry?.stop();
     const all = [...this.#servers, ...this.#ending];
     await Promise.all(all.map((server) => server.close(graceMs)));
+    await this.#reloading;
   }
 
-  async #reload(configs: readonly BindingConfig[], backend: StateBackend): Promise<void> {
+  async #reload(configs: readonly BindingConfig[]): Promise<void> {
     if (this.#stopped.signal.aborted) return;
     const pairs = pair(configs, this.#servers);
     const kept = new Set(pairs.flatMap(({ server }) => server ?? []));
     const gone = this.#servers.filter((server) => !kept.has(server));
-    await this.#end(gone);
-    const counts = { added: 0, updated: 0, changed: 0, removed: gone.length, failed: 0 };
+    await Promise.all(gone.map((server) => this.#end(server)));
+    const counts: Counts = { added: 0, updated: 0, changed: 0, removed: gone.length, failed: 0 };
     const servers: BindingServer[] = [];
     for (const { config, server } of pairs) {
-      try {
-        servers.push(await this.#apply(config, server, backend, counts));
-      } catch (error) {
-        counts.failed += 1;
-        this.#tell(config, error);
-        if (server !== undefined && !server.isClosed) servers.push(server);
-      }
+      const served = await this.#applyOrKeep(config, server, counts);
+      if (served !== undefined) servers.push(served);
+      if (server !== undefined) kept.delete(server);
       // Known at once: should the process be told to stop meanwhile, this one too has to end.
-      this.#servers = [...servers, ...[...kept].filter((other) => !servers.includes(other))];
+      this.#servers = [...servers, ...kept];
     }
     this.#servers = servers;
+    this.#tellHealth();
+    await this.#registry?.now();
     const { addresses: bindings } = this;
     this.#surroundings.log.info({ ...counts, bindings }, "read the configuration again");
+  }
+
+  /** What serves in the end: the binding as it is to be or, when it can't be had, as it was. */
+  async #applyOrKeep(
+    config: BindingConfig,
+    server: BindingServer | undefined,
+    counts: Counts,
+  ): Promise<BindingServer | undefined> {
+    const { log } = this.#surroundings;
+    try {
+      return await this.#apply(config, server, counts);
+    } catch (error) {
+      counts.failed += 1;
+      const err = { err: error, plugin: config.plugin };
+      if (server === undefined || server.isClosed) {
+        log.error(err, "a binding of the configuration can't be served");
+        return undefined;
+      }
+      log.error(err, "a binding of the configuration can't be served; it stays as it was");
+      return server;
+    }
   }
 
   async #apply(
     config: BindingConfig,
     server: BindingServer | undefined,
-    backend: StateBackend,
-    counts: { added: number; updated: number; changed: number },
+    counts: Counts,
   ): Promise<BindingServer> {
     if (server?.fits(config)) {
       const isAsItWas = isDeepStrictEqual(server.config, config);
@@ -112,79 +178,117 @@ export class Bindings {
       if (!isAsItWas) counts.updated += 1;
       return server;
     }
-    if (server !== undefined && config.listen.kind === "fd") {
-      throw new Error("a descriptor can be listened on once only: this change needs a restart");
-    }
     const next = new BindingServer(config, this.#surroundings);
-    if (server !== undefined) await this.#end([server]);
-    await next.open();
-    await this.#bindNow(next, backend);
+    next.lookBy(async () => this.#registry?.now());
+    try {
+      await this.#openInstead(next, server);
+      this.#stopped.signal.throwIfAborted();
+    } catch (error) {
+      await next.close(0);
+      throw error;
+    }
+    if (server !== undefined) await this.#end(server);
     counts[server === undefined ? "added" : "changed"] += 1;
     return next;
   }
 
-  /** A plugin that isn't registered is an error; one that can't be looked for now is looked for later. */
-  async #bindNow(server: BindingServer, backend: StateBackend): Promise<void> {
-    try {
-      await server.bind(backend);
-    } catch (error) {
-      if (error instanceof StartError) {
-        await server.close(0);
-        throw error;
-      }
-      void this.#bindLater(server, backend);
-    }
-  }
-
-  async #bindLater(server: BindingServer, backend: StateBackend): Promise<void> {
-    const { signal } = this.#stopped;
-    while (!signal.aborted && !server.isClosed && server.pluginId === undefined) {
-      await sleep(findAgainMs, undefined, { signal, ref: false }).catch(() => undefined);
+  /** Opens one before the other ends; where both want the same address, the other steps aside. */
+  async #openInstead(next: BindingServer, old: BindingServer | undefined): Promise<void> {
+    if (old === undefined || !isSameAddress(old.config.listen, next.config.listen)) {
       try {
-        await server.bind(backend);
+        return await next.open();
       } catch (error) {
-        if (error instanceof StartError) this.#tell(server.config, error);
+        // The same address may have two names.
+        if (old === undefined || !isTaken(error)) throw error;
       }
     }
-  }
-
-  /** Their addresses are free when this returns; their calls finish by themselves. */
-  async #end(servers: readonly BindingServer[]): Promise<void> {
-    const { config, log } = this.#surroundings;
-    await Promise.all(servers.map((server) => server.stopAccepting()));
-    for (const server of servers) {
-      this.#ending.add(server);
-      server
-        .close(config.drainTimeoutMs)
-        .catch((error: unknown) => log.error({ err: error }, "while ending a binding"))
-        .finally(() => this.#ending.delete(server));
+    if (next.config.listen.kind === "fd") {
+      throw new Error("a descriptor can be listened on once only: this change needs a restart");
+    }
+    try {
+      await old.stopAccepting();
+      await next.open();
+    } catch (error) {
+      await this.#restore(old);
+      throw error;
     }
   }
 
-  #tell({ plugin }: BindingConfig, error: unknown): void {
-    const { log } = this.#surroundings;
-    log.error({ err: error, plugin }, "a binding of the configuration can't be served");
+  async #restore(old: BindingServer): Promise<void> {
+    try {
+      await old.open();
+    } catch (error) {
+      const { log } = this.#surroundings;
+      log.error({ err: error, plugin: old.config.plugin }, "lost a binding's address");
+      await this.#end(old);
+    }
+  }
+
+  /** Its address is free when this returns; its calls finish by themselves. */
+  async #end(server: BindingServer): Promise<void> {
+    const { config, log } = this.#surroundings;
+    const tell = (error: unknown) => log.error({ err: error }, "while ending a binding");
+    await server.stopAccepting().catch(tell);
+    this.#ending.add(server);
+    server
+      .close(config.drainTimeoutMs)
+      .catch(tell)
+      .finally(() => this.#ending.delete(server));
+  }
+
+  /** Whether calls of each are served, by the binding's name for its plugin. */
+  #statuses(): ReadonlyMap<string, boolean> {
+    const { database } = this.#surroundings;
+    return new Map(
+      this.#servers.map(({ config, pluginId }) => [
+        config.plugin,
+        database.serves && pluginId !== undefined,
+      ]),
+    );
+  }
+
+  /** The process serves while anything of it does. */
+  #tellHealth(): void {
+    const { database, health } = this.#surroundings;
+    const statuses = this.#statuses();
+    const anyServes = statuses.size === 0 || [...statuses.values()].includes(true);
+    const parts = [...statuses].map(([plugin, serves]) => [pluginService(plugin), serves] as const);
+    health.setServing(database.serves && anyServes, new Map(parts));
   }
 }
 
-/** Each configuration, with the server that has its address, if there is one. */
-function pair(
-  configs: readonly BindingConfig[],
-  servers: readonly BindingServer[],
-): { readonly config: BindingConfig; readonly server: BindingServer | undefined }[] {
+interface Pair {
+  readonly config: BindingConfig;
+  readonly server: BindingServer | undefined;
+}
+
+/** Each configuration, with the server that it is to replace: at its address; else of its plugin. */
+function pair(configs: readonly BindingConfig[], servers: readonly BindingServer[]): Pair[] {
   const free = new Set(servers);
-  return configs.map((config) => {
-    const server = [...free].find(
-      (candidate) =>
-        isSameAddress(candidate.config.listen, config.listen) &&
-        // Any number of bindings may have asked for any port.
-        (candidate.config.plugin === config.plugin || !isAnyPort(config)),
-    );
+  const take = (isIt: (server: BindingServer) => boolean): BindingServer | undefined => {
+    const server = [...free].find(isIt);
     if (server !== undefined) free.delete(server);
-    return { config, server };
-  });
+    return server;
+  };
+  const there = configs.map((config) => ({
+    config,
+    server: take(
+      ({ config: now }) =>
+        isSameAddress(now.listen, config.listen) &&
+        // Any number of bindings may have asked for any port.
+        (now.plugin === config.plugin || !isAnyPort(config)),
+    ),
+  }));
+  return there.map(({ config, server }) => ({
+    config,
+    server: server ?? take(({ config: now }) => now.plugin === config.plugin),
+  }));
 }
 
 function isAnyPort({ listen }: BindingConfig): boolean {
   return listen.kind === "tcp" && listen.port === 0;
+}
+
+function isTaken(error: unknown): boolean {
+  return error instanceof StartError && error.reason === "ADDRESS_IN_USE";
 }

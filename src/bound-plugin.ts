@@ -1,7 +1,7 @@
 import { Patience } from "./patience.ts";
 import type { Plugin } from "./postgres/plugins.ts";
 import type { Binding } from "./service/binding.ts";
-import { DatabaseUnavailable, ShuttingDown } from "./state/errors.ts";
+import { DatabaseUnavailable, PluginNotRegistered, ShuttingDown } from "./state/errors.ts";
 import type { StateBounds } from "./state/limits.ts";
 import { allPermissions, type Permissions } from "./state/permissions.ts";
 import { restrict } from "./state/restricted-store.ts";
@@ -9,6 +9,17 @@ import type { Store } from "./state/store.ts";
 
 /** How long calls wait, from the binding's start, for the database's first answer. */
 const maxWaitMs = 5_000;
+
+/** What a binding begins with. */
+export interface BoundPluginOptions {
+  readonly version: string;
+  /** The plugin's key or UUID, as the binding names it. */
+  readonly name: string;
+  readonly bounds: StateBounds;
+  readonly permissions: Permissions | undefined;
+  /** What is wrong with the database, so that it mustn't be asked. */
+  readonly problem: () => string | undefined;
+}
 
 /** What has been found in the database. */
 interface Found {
@@ -19,23 +30,35 @@ interface Found {
   readonly store: Store;
 }
 
-/** A binding that listens before the database has said which plugin it serves. */
+/**
+ * The plugin of a binding, which listens before the database has said which one that is, and goes on when it
+ * is removed and installed again.
+ */
 export class BoundPlugin implements Binding {
   readonly version: string;
+  readonly #name: string;
+  readonly #problem: () => string | undefined;
   #bounds: StateBounds;
   #permissions: Permissions;
   #found: Found | undefined;
+  /** The last one that was found. */
+  #last: Plugin | undefined;
+  /** The registry was asked, and hasn't got it. */
+  #isMissing = false;
   #isDraining = false;
   /** With the database's first answer. */
   readonly #start = new Patience(maxWaitMs);
-  #waiting: Promise<void> | undefined;
+  #starting: Promise<void> | undefined;
+  #look: (() => Promise<void>) | undefined;
 
-  constructor(version: string, bounds: StateBounds, permissions: Permissions = allPermissions) {
+  constructor({ version, name, bounds, permissions, problem }: BoundPluginOptions) {
     this.version = version;
+    this.#name = name;
+    this.#problem = problem;
     this.#bounds = bounds;
-    this.#permissions = permissions;
-    this.#waiting = this.#start.over.then(() => {
-      this.#waiting = undefined;
+    this.#permissions = permissions ?? allPermissions;
+    this.#starting = this.#start.over.then(() => {
+      this.#starting = undefined;
     });
   }
 
@@ -47,30 +70,50 @@ export class BoundPlugin implements Binding {
     return this.#permissions;
   }
 
-  /** The plugin, once it was found. */
+  /** The plugin, while it is known to be registered. */
   get found(): Plugin | undefined {
     return this.#found?.plugin;
   }
 
   /**
-   * Until the database has answered for the first time, or is known to be away, or was waited for long
-   * enough. Undefined then: calls need wait no longer.
+   * What a call has to wait for: the database's first answer, or that it's known to be away; while the plugin
+   * isn't registered, another look whether it is by now. Bounded; undefined when there's nothing to wait for.
    */
   get waiting(): Promise<void> | undefined {
-    return this.#waiting;
+    if (this.#found !== undefined) return undefined;
+    return this.#starting ?? this.#look?.();
   }
 
-  /** The database is away: calls fail until {@link bind}. */
+  /** Nobody can tell whether the plugin is registered: the database is away. */
   away(): void {
+    this.#isMissing = false;
     this.#start.end();
   }
 
-  /** From now on calls reach the store. */
-  bind(plugin: Plugin, makeStore: (bounds: StateBounds) => Store): void {
-    const unrestricted = makeStore(this.#bounds);
-    const store = restrict(unrestricted, this.#permissions);
-    this.#found = { plugin, makeStore, unrestricted, store };
+  /** It isn't registered: calls fail, after another look, until {@link bind}. */
+  missing(): void {
+    this.#found = undefined;
+    this.#isMissing = true;
     this.#start.end();
+  }
+
+  /** From now on calls reach the store. One that has the same id keeps it. */
+  bind(plugin: Plugin, makeStore: (bounds: StateBounds) => Store): void {
+    this.#isMissing = false;
+    this.#last = plugin;
+    if (this.#found?.plugin.id === plugin.id) {
+      this.#found = { ...this.#found, plugin };
+    } else {
+      const unrestricted = makeStore(this.#bounds);
+      const store = restrict(unrestricted, this.#permissions);
+      this.#found = { plugin, makeStore, unrestricted, store };
+    }
+    this.#start.end();
+  }
+
+  /** Has calls that find no plugin look again by this; it resolves after the look, and never rejects. */
+  lookBy(look: () => Promise<void>): void {
+    this.#look = look;
   }
 
   /** From now on calls may do this, within these bounds. Those under way go on as they began. */
@@ -91,20 +134,28 @@ export class BoundPlugin implements Binding {
   }
 
   plugin(): Plugin {
-    return this.#required().plugin;
+    const plugin = this.#found?.plugin ?? this.#last;
+    if (plugin === undefined) throw this.#notFound();
+    return plugin;
   }
 
   store(): Store {
     if (this.#isDraining) {
       throw new ShuttingDown();
     }
-    return this.#required().store;
+    const problem = this.#problem();
+    if (problem !== undefined) {
+      throw new DatabaseUnavailable({ cause: new Error(problem) });
+    }
+    if (this.#found === undefined) {
+      throw this.#notFound();
+    }
+    return this.#found.store;
   }
 
-  #required(): Found {
-    if (this.#found === undefined) {
-      throw new DatabaseUnavailable();
-    }
-    return this.#found;
+  #notFound(): Error {
+    return this.#isMissing
+      ? new PluginNotRegistered(this.#last?.id ?? this.#name)
+      : new DatabaseUnavailable();
   }
 }

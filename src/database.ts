@@ -1,8 +1,10 @@
 import { setTimeout as sleep } from "node:timers/promises";
+import type pg from "pg";
 import type { Closers } from "./closers.ts";
 import type { DatabaseConfig } from "./config/config.ts";
 import { EmbeddedError } from "./embedded/embedded-error.ts";
 import type { Log } from "./log.ts";
+import { unlessAborted } from "./patience.ts";
 import { type Connection, withClient } from "./postgres/connection.ts";
 import {
   currentRole,
@@ -12,6 +14,7 @@ import {
   servingGrants,
 } from "./postgres/grants.ts";
 import { checkSchema, migrate, SchemaError } from "./postgres/migrate.ts";
+import { lacksHostTables } from "./postgres/state-tables.ts";
 import { ExitCode, StartError } from "./start-error.ts";
 import { DatabaseUnavailable } from "./state/errors.ts";
 
@@ -53,7 +56,7 @@ export async function openDatabase(
   }
 }
 
-/** What to do about a database that is away at start. */
+/** What to do about a database that is away at start, or isn't the host's yet. */
 export interface Waiting {
   /** True: it is an error; else it is waited for. */
   readonly failFast: boolean;
@@ -78,6 +81,7 @@ export interface Preparation extends Waiting {
  * Does what needs the database, again and again until it is there.
  *
  * @throws {StartError} when waiting won't help, or wasn't wanted.
+ * @throws the signal's reason when it aborts, at once.
  */
 export async function onceThere<T>(
   work: () => Promise<T>,
@@ -85,17 +89,25 @@ export async function onceThere<T>(
   log: Log,
   signal: AbortSignal,
 ): Promise<T> {
+  let isForHost = false;
   for (let attempt = 0; ; attempt++) {
     try {
-      return await work();
+      return await unlessAborted(work(), signal);
     } catch (cause) {
+      signal.throwIfAborted();
       const error = databaseStartError(cause);
       if (!error.retryable || failFast) {
         throw error;
       }
-      log.warn({ err: cause, attempt }, "waiting for the database");
+      const wasForHost = isForHost;
+      isForHost = error.reason === hostTablesMissing;
+      if (!isForHost) {
+        log.warn({ err: cause, attempt }, "waiting for the database");
+      } else if (!wasForHost) {
+        log.warn({ hint: error.hint }, `waiting for the host: ${error.message}`);
+      }
       onAway?.();
-      await sleep(retryMs(attempt), undefined, { signal });
+      await sleep(isForHost ? hostRetryMs : retryMs(attempt), undefined, { signal });
     }
   }
 }
@@ -116,28 +128,55 @@ export async function prepareDatabase(
   const prepare = async () => {
     let ran: string[] = [];
     if (preparation.migrate) {
+      await requireHostTables(migrationConnection, stateSchema, signal);
       ran = await migrate(migrationConnection, stateSchema, { signal, onProgress, attachAnew });
       if (migrationConnection !== connection) {
-        await grantServing(migrationConnection, connection, stateSchema);
+        await grantServing(migrationConnection, connection, stateSchema, signal);
       }
     } else {
-      await checkSchema(connection, stateSchema);
+      await requireHostTables(connection, stateSchema, signal);
+      await checkSchema(connection, stateSchema, signal);
     }
-    await requireGrants(connection, preparation);
+    await requireGrants(connection, preparation, signal);
     return ran;
   };
   return await onceThere(prepare, preparation, log, signal);
+}
+
+/** Why a host's tables are waited for. */
+const hostTablesMissing = "HOST_TABLES_MISSING";
+
+/** A host that hasn't migrated yet isn't attached to: the tables are its own to make. */
+async function requireHostTables(
+  connection: Connection,
+  stateSchema: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const isLacking = await withClient(
+    connection,
+    (client) => lacksHostTables(client, stateSchema),
+    signal,
+  );
+  if (isLacking) {
+    const said = `schema ${stateSchema} has no tables plugins and plugin_state yet`;
+    throw new StartError(hostTablesMissing, said, {
+      exitCode: ExitCode.databaseUnavailable,
+      retryable: true,
+      hint: "The host makes them when it migrates; without a host leave --state-schema at its default.",
+    });
+  }
 }
 
 /** A role that lacks a right is refused at once rather than at the first call that needs it. */
 async function requireGrants(
   connection: Connection,
   { stateSchema, forServing = true }: Preparation,
+  signal: AbortSignal,
 ): Promise<void> {
   if (!forServing) {
     return;
   }
-  await withClient(connection, async (client) => {
+  const check = async (client: pg.Client) => {
     const role = await currentRole(client);
     const missing = await missingGrants(client, role, servingGrants(stateSchema));
     if (missing.length > 0) {
@@ -146,11 +185,14 @@ async function requireGrants(
         hint: "`plugin-state grants ROLE` prints the SQL that grants them.",
       });
     }
-  });
+  };
+  await withClient(connection, check, signal);
 }
 
 const firstRetryMs = 200;
 const maxRetryMs = 5_000;
+/** A host that installs plugins is soon followed: it is asked one small question. */
+const hostRetryMs = 1_000;
 
 function retryMs(attempt: number): number {
   const ceiling = Math.min(maxRetryMs, firstRetryMs * 2 ** attempt);

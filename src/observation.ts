@@ -88,6 +88,11 @@ export class Observation {
     return { observer: this.#metrics?.lanes[name], tracer: this.#tracing?.lanes };
   }
 
+  /** The bindings' part of the metrics. */
+  get bindings(): Metrics["bindings"] | undefined {
+    return this.#metrics?.bindings;
+  }
+
   /** The database's part of the metrics. */
   get database(): Metrics["database"] | undefined {
     return this.#metrics?.database;

@@ -15,3 +15,21 @@ export class Patience {
     this.over = Promise.race([ended, sleep(ms, undefined, { ref: false })]);
   }
 }
+
+/**
+ * What `work` comes to, unless the signal aborts before: then its reason, at once. For work that can't be
+ * told to end; what it comes to later is dropped.
+ */
+export async function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  let onAbort: () => void = () => undefined;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => reject(signal.reason);
+  });
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, aborted]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}

@@ -3,6 +3,7 @@ import { Bindings } from "./bindings.ts";
 import { Closers } from "./closers.ts";
 import type { BindingConfig, ServeConfig } from "./config/config.ts";
 import { onceThere } from "./database.ts";
+import { DatabaseState } from "./database-state.ts";
 import { PluginStateService } from "./gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { openHealthListener } from "./health-listener.ts";
 import type { Log } from "./log.ts";
@@ -42,16 +43,17 @@ export async function startSidecar(
   let bindings: Bindings | undefined;
   try {
     const watch = await observe(config, log, closers, () => health.isServing);
-    const surroundings: Surroundings = { config, log, health, watch };
+    const database = new DatabaseState();
+    const surroundings: Surroundings = { config, log, health, database, watch };
     bindings = new Bindings(config.bindings, surroundings);
     const { healthListen, acceptWhenReady } = config;
     const healthAddress =
       healthListen && (await openHealthListener(healthListen, health, log, closers));
     if (!acceptWhenReady) await bindings.open();
-    const backend = await serveState(bindings, surroundings, closers, signal);
+    await serveState(bindings, surroundings, closers, signal);
     if (acceptWhenReady) await bindings.open();
     const addresses = { metrics: watch.address, healthAddress };
-    return new RunningSidecar(bindings, backend, health, closers, config, addresses);
+    return new RunningSidecar(bindings, health, closers, config, addresses);
   } catch (error) {
     await release(health, bindings, closers, 0);
     throw error;
@@ -61,33 +63,30 @@ export async function startSidecar(
 /** Opens the database and lets the bindings' calls reach it. */
 async function serveState(
   bindings: Bindings,
-  { config, log, health, watch }: Surroundings,
+  { config, log, watch }: Surroundings,
   closers: Closers,
   signal: AbortSignal,
-): Promise<StateBackend> {
+): Promise<void> {
   const onAway = () => bindings.away();
   const backend = await StateBackend.open({ config, log, closers, watch, signal, onAway });
   const { failFast } = config;
   await onceThere(() => bindings.bind(backend), { failFast, onAway }, log, signal);
-  const onChange = (serves: boolean) => {
-    watch.database?.serves(serves);
-    health.setServing(serves);
-  };
-  await backend.watch(onChange, () => bindings.pluginIds);
-  return backend;
+  await backend.watch(
+    (finding) => bindings.databaseChanged(finding),
+    () => bindings.pluginIds,
+  );
+  bindings.followRegistry(backend);
 }
 
 class RunningSidecar implements Sidecar {
   readonly metrics: string | undefined;
   readonly healthAddress: string | undefined;
   readonly #bindings: Bindings;
-  readonly #backend: StateBackend;
   readonly #stop: (graceMs: number) => Promise<void>;
   readonly #graceMs: number;
 
   constructor(
     bindings: Bindings,
-    backend: StateBackend,
     health: HealthService,
     closers: Closers,
     config: ServeConfig,
@@ -96,7 +95,6 @@ class RunningSidecar implements Sidecar {
     this.metrics = metrics;
     this.healthAddress = healthAddress;
     this.#bindings = bindings;
-    this.#backend = backend;
     this.#graceMs = config.drainTimeoutMs;
     this.#stop = (graceMs) => release(health, bindings, closers, graceMs);
   }
@@ -106,7 +104,7 @@ class RunningSidecar implements Sidecar {
   }
 
   async reload(bindings: readonly BindingConfig[]): Promise<void> {
-    await this.#bindings.reload(bindings, this.#backend);
+    await this.#bindings.reload(bindings);
   }
 
   async stop(): Promise<void> {

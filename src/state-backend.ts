@@ -2,14 +2,15 @@ import type { Closers } from "./closers.ts";
 import type { ServeConfig } from "./config/config.ts";
 import { demoPlugin } from "./config/limits.ts";
 import { type Database, openDatabase, prepareDatabase } from "./database.ts";
+import type { DatabaseFinding } from "./database-state.ts";
 import type { Log } from "./log.ts";
 import type { Observation } from "./observation.ts";
+import { unlessAborted } from "./patience.ts";
 import { Monitor } from "./postgres/monitor.ts";
 import { type Plugin, Plugins } from "./postgres/plugins.ts";
 import { Pool } from "./postgres/pool.ts";
 import { PostgresStore } from "./postgres/store.ts";
 import { Sweeper } from "./postgres/sweeper.ts";
-import { ExitCode, StartError } from "./start-error.ts";
 import { maxTransactBytes, type StateBounds } from "./state/limits.ts";
 import { version } from "./version.ts";
 
@@ -43,6 +44,7 @@ export class StateBackend {
   readonly #database: Database;
   readonly #pool: Pool;
   readonly #plugins: Plugins;
+  readonly #prepared = new Set<string>();
   #monitor: Monitor | undefined;
 
   /**
@@ -87,15 +89,15 @@ export class StateBackend {
    * @param pluginIds The plugins that are served, asked for each sweep.
    */
   async watch(
-    onChange: (serves: boolean) => void,
+    onChange: (finding: DatabaseFinding) => void,
     pluginIds: () => readonly string[],
   ): Promise<void> {
-    const { config, log, closers, watch } = this.#options;
+    const { config, log, closers, watch, signal } = this.#options;
     const pool = this.#pool;
     const monitor = new Monitor({ pool, connection: this.#database.connection, log, onChange });
     this.#monitor = monitor;
     closers.add(() => monitor.stop());
-    await monitor.start();
+    await unlessAborted(monitor.start(), signal);
     const { sweepIntervalMs: intervalMs } = config;
     const onRemoved = watch.database?.removed;
     const sweeper = new Sweeper({ pool, log, pluginIds, intervalMs, onRemoved });
@@ -104,28 +106,28 @@ export class StateBackend {
   }
 
   /**
-   * Finds a plugin by key or UUID. The embedded database's demo plugin is made when it isn't there.
+   * Finds plugins by key or UUID: those that are registered, by the names they were asked for. The embedded
+   * database's demo plugin is made when it isn't there.
    *
-   * @throws {StartError} when it isn't registered.
    * @throws {DatabaseUnavailable} when nobody can tell.
    */
-  async find(name: string): Promise<Plugin> {
-    const plugins = this.#plugins;
-    const found = await plugins.find(name);
-    if (found !== undefined) {
-      await plugins.prepare(found);
-      return found;
+  async find(names: readonly string[]): Promise<ReadonlyMap<string, Plugin>> {
+    const found = await this.#plugins.findAll(names);
+    const { kind } = this.#options.config.database;
+    if (kind === "embedded" && names.includes(demoPlugin) && !found.has(demoPlugin)) {
+      const demo = await this.#plugins.add({ key: demoPlugin, packageName: demoPlugin, version });
+      if (demo !== undefined) found.set(demoPlugin, demo);
     }
-    if (name === demoPlugin && this.#options.config.database.kind === "embedded") {
-      const demo = await plugins.add({ key: demoPlugin, packageName: demoPlugin, version });
-      if (demo !== undefined) {
-        return demo;
-      }
+    for (const plugin of found.values()) await this.#prepare(plugin);
+    return found;
+  }
+
+  /** Once each: what comes later, calls and sweeps take care of. */
+  async #prepare(plugin: Plugin): Promise<void> {
+    if (!this.#prepared.has(plugin.id)) {
+      await this.#plugins.prepare(plugin);
+      this.#prepared.add(plugin.id);
     }
-    throw new StartError("PLUGIN_NOT_REGISTERED", `plugin ${name} is not registered`, {
-      exitCode: ExitCode.configuration,
-      hint: `Let the host install it, or register it: plugin-state plugin add ${name}`,
-    });
   }
 
   /** A plugin's state, with lanes of its own. */

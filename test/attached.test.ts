@@ -109,14 +109,12 @@ describe("in a database that sorts as English does, attached to the host's table
   });
 
   test("an entry from before is written on condition that it has no revision yet", async () => {
+    // As one that was there when the sidecar came: nothing is noted of it.
     await database.query(
-      `insert into plugin_state (plugin_id, scope_kind, state_key, value_json)
-       select id, 'instance', 'without', '1' from plugins`,
-    );
-    await database.query(
-      `set plugin_sidecar.writer = 'sidecar';
-       update plugin_state set revision = 0, size_bytes = null where state_key = 'without';
-       reset plugin_sidecar.writer`,
+      `begin; set local plugin_sidecar.writer = 'sidecar';
+       insert into plugin_state (plugin_id, scope_kind, state_key, value_json)
+         select id, 'instance', 'without', '1' from plugins;
+       commit`,
     );
     const condition = { case: "ifRevision" as const, value: 0n };
     const without = { scope: instance, key: "without" };
@@ -180,26 +178,26 @@ describe("in a database that sorts as English does, attached to the host's table
       "plugins",
       "plugins_pkey",
       "plugins_plugin_key_idx",
-      "plugins_status_idx",
     ]);
     const { rows: triggers } = await database.query<{ tgname: string }>(
       `select tgname from pg_trigger
         where tgrelid = 'plugin_state'::regclass and not tgisinternal order by tgname`,
     );
     expect(triggers.map(({ tgname }) => tgname)).toEqual([
-      "plugin_sidecar_count_foreign_truncate",
-      "plugin_sidecar_count_foreign_write",
-      "plugin_sidecar_number_foreign_write",
+      "plugin_sidecar_log",
+      "plugin_sidecar_log_truncate",
+      "plugin_sidecar_stamp",
     ]);
     const { rows: columns } = await database.query<{ attname: string }>(
       `select attname from pg_attribute
         where attrelid = 'plugin_state'::regclass and attnum > 8 and not attisdropped order by attnum`,
     );
     expect(columns.map(({ attname }) => attname)).toEqual([
-      "revision",
-      "created_at",
-      "expires_at",
-      "size_bytes",
+      "sidecar_revision",
+      "sidecar_write_id",
+      "sidecar_created_at",
+      "sidecar_expires_at",
+      "sidecar_bytes",
     ]);
   });
 
@@ -215,8 +213,8 @@ describe("attaching is refused, and nothing is left behind,", () => {
     const database = await englishDatabase(onTestFinished);
 
     await expect(attach(database)).rejects.toMatchObject({
-      reason: "STATE_SCHEMA_UNUSABLE",
-      retryable: false,
+      reason: "HOST_TABLES_MISSING",
+      retryable: true,
       hint: expect.stringContaining("host"),
     });
 

@@ -38,7 +38,7 @@ async function statementsOf(overrides: Partial<ServeConfig>) {
   expect(values).toEqual(names.map(({ key }) => key));
   const seen = proxy.takeStatements();
   const count = (statement: string) => seen.filter((name) => name === statement).length;
-  return { writes: count("set_place"), reads: count("read_place") + count("read_entry") };
+  return { writes: count("set_entries"), reads: count("read_place") + count("read_entry") };
 }
 
 test("calls that come at once share a few statements", async () => {

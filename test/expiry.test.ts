@@ -4,6 +4,7 @@ import pg from "pg";
 import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { type Entry, ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { failure, type TestClient } from "./support/client.ts";
+import { settle } from "./support/counters.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { foreignWriter } from "./support/foreign-writer.ts";
 import { healthOf } from "./support/health.ts";
@@ -275,7 +276,7 @@ describe("the sweep", () => {
        set local plugin_sidecar.writer = 'sidecar';
        with added as (
          insert into plugin_sidecar.plugin_state
-                (plugin_id, scope_kind, scope_id, state_key, value_json, expires_at)
+                (plugin_id, scope_kind, scope_id, state_key, value_json, sidecar_expires_at)
          select '${plugin}', 'run', '${scope.id}', '${prefix}' || case when '${prefix}' = '' then n::text else '' end, '1', now() - n * interval '1 second'
            from generate_series(1, ${count}) n
          on conflict do nothing
@@ -288,6 +289,9 @@ describe("the sweep", () => {
   }
 
   async function expectExactCounters(): Promise<void> {
+    for (const id of pluginIds) {
+      await settle(database, id);
+    }
     const found = await database.query(
       `select r.entries, r.bytes, count(s.id) as real_entries,
               coalesce(sum(plugin_sidecar.entry_bytes(scope_id, namespace, state_key, value_json)), 0)::bigint
@@ -368,7 +372,7 @@ describe("the sweep", () => {
   const prolong = (host: pg.Client) =>
     host.query(
       `update plugin_sidecar.plugin_state
-          set expires_at = now() + interval '1 hour'
+          set sidecar_expires_at = now() + interval '1 hour'
         where scope_id = $1 and state_key = 'k'`,
       [scope.id],
     );
@@ -410,14 +414,14 @@ describe("the sweep", () => {
     await expectExactCounters();
   });
 
-  test("holds up one plugin at a time: another program may hold the counter of the next", async () => {
+  test("holds up one plugin at a time: another one may hold the counter of the next", async () => {
     const host = await connected();
     const [demo, other] = pluginIds.map((id) => foreignWriter(host.query.bind(host), id));
     const place = { scope, namespace: "", key: "host" };
     await host.query("begin");
     await other!.upsert(place, "1");
-    // As at its commit: its write is numbered now, and the counter held until then.
-    await host.query("set constraints all immediate");
+    // As another sidecar would: its write is numbered now, and the counter held until the end.
+    await host.query("select plugin_sidecar.settle_external_writes($1, true)", [pluginIds[1]]);
     await fillExpired(20);
     const rowsOfDemo = async () =>
       (
@@ -456,9 +460,9 @@ describe("the sweep", () => {
     await setIn(client, "k", { requestId: remembered });
     const [old, recent] = [randomUUID(), randomUUID()];
     await database.query(
-      `insert into plugin_sidecar.batches (lane, batch, ended_at)
-       values ($1, 1, now() - interval '25 hours'), ($2, 1, now() - interval '23 hours')`,
-      [old, recent],
+      `insert into plugin_sidecar.batches (plugin_id, lane, batch, ended_at)
+       values ($3, $1, 1, now() - interval '25 hours'), ($3, $2, 1, now() - interval '23 hours')`,
+      [old, recent, pluginIds[0]],
     );
     const requests = () => database.query("select request_id from plugin_sidecar.requests");
     await expect.poll(requests).toEqual([{ request_id: remembered }]);
@@ -494,7 +498,7 @@ describe("of two sidecars", () => {
     const left = await rows();
     await expect
       .poll(() =>
-        database.query("select from plugin_sidecar.plugin_state where expires_at > now()"),
+        database.query("select from plugin_sidecar.plugin_state where sidecar_expires_at > now()"),
       )
       .toEqual([]);
     expect(await rows()).toBe(left);

@@ -186,6 +186,7 @@ test("a transaction that writes for two plugins numbers each plugin's writes", a
   await foreignWriter(query, id).delete(named("a"));
   await writer.query("commit");
   writer.release();
+  await database.query("select plugin_sidecar.settle_external_writes($1, true)", [id]);
   const revisions = await database.query(
     "select revision from plugin_sidecar.plugin_revisions where plugin_id = $1",
     [id],

@@ -56,6 +56,11 @@ async function doChores(database: TestDatabase, pluginId: string): Promise<void>
     await client.query("select plugin_sidecar.sweep($1, 10)", [pluginId]);
     await client.query("select plugin_sidecar.sweep_answers($1, 10)", [pluginId]);
     await client.query("select plugin_sidecar.settle_external_writes($1, true)", [pluginId]);
+    // A plugin that has no counter yet gets one.
+    await client.query("begin");
+    await client.query("delete from plugin_sidecar.plugin_revisions");
+    await client.query("select plugin_sidecar.settle_external_writes($1, true)", [pluginId]);
+    await client.query("rollback");
     await client.query("select plugin_sidecar.next_plugin_to_sweep($1)", [randomUUID()]);
     await client.query("select plugin_sidecar.forget_plugin($1, 10)", [randomUUID()]);
   });

@@ -135,7 +135,7 @@ test("an entry of which nobody has asked how large it is counts like any other",
   await store([RUN, "r", "n"], "k", '{"a": [1, 2.50]}');
   const before = await pagesOf({});
   await database.query(
-    "begin; set local plugin_sidecar.writer = 'sidecar'; update plugin_sidecar.plugin_state set size_bytes = null; commit",
+    "begin; set local plugin_sidecar.writer = 'sidecar'; update plugin_sidecar.plugin_state set sidecar_bytes = null; commit",
   );
   expect(await pagesOf({})).toEqual(before);
 });

@@ -91,7 +91,7 @@ test("a database that a newer release has migrated is refused, whether or not to
   await expect(checkSchema(database.connection, "plugin_sidecar")).rejects.toMatchObject(newer);
 });
 
-test("deleting a plugin deletes its state and its counter", async () => {
+test("deleting a plugin deletes its state, and the sweep what is kept of it", async () => {
   await using database = await testDatabase();
   await using server = await testSidecar(database);
   await server.client.call("set", {
@@ -100,34 +100,53 @@ test("deleting a plugin deletes its state and its counter", async () => {
     valueJson: "1",
   });
   await database.query("delete from plugin_sidecar.plugins");
-  const [left] = await database.query<{ n: number }>(
-    `select (select count(*) from plugin_sidecar.plugin_state)::int
-          + (select count(*) from plugin_sidecar.plugin_revisions)::int as n`,
-  );
-  expect(left).toEqual({ n: 0 });
+  expect(await database.query("select from plugin_sidecar.plugin_state")).toEqual([]);
+  const kept = () =>
+    database.query(
+      `select plugin_id from plugin_sidecar.plugin_revisions
+       union all select plugin_id from plugin_sidecar.external_writes
+       union all select plugin_id from plugin_sidecar.external_revisions
+       union all select plugin_id from plugin_sidecar.requests
+       union all select plugin_id from plugin_sidecar.batches`,
+    );
+  await expect.poll(kept).toEqual([]);
 });
 
-test.for<[string, string]>([
-  [
-    "the constraint without NULLS NOT DISTINCT",
+const unusable = { reason: "STATE_SCHEMA_UNUSABLE", hint: expect.any(String) };
+
+test("a database restored with the constraint without NULLS NOT DISTINCT is refused at every start", async () => {
+  await using database = await testDatabase();
+  await database.query(
     `alter table plugin_sidecar.plugin_state drop constraint plugin_state_unique_entry_idx,
        add constraint plugin_state_unique_entry_idx unique (plugin_id, scope_kind, scope_id, namespace, state_key)`,
-  ],
-  [
-    "a trigger disabled",
-    "alter table plugin_sidecar.plugin_state disable trigger plugin_sidecar_number_foreign_write",
-  ],
-  [
-    "a trigger lost",
-    "drop trigger plugin_sidecar_count_foreign_write on plugin_sidecar.plugin_state",
-  ],
-])("a database restored with %s is refused at every start", async ([, damage]) => {
-  await using database = await testDatabase();
-  await database.query(damage);
-  const unusable = { reason: "STATE_SCHEMA_UNUSABLE", hint: expect.any(String) };
+  );
   await expect(migrate(database.connection, "plugin_sidecar")).rejects.toMatchObject(unusable);
   await expect(checkSchema(database.connection, "plugin_sidecar")).rejects.toMatchObject(unusable);
 });
+
+test.for([
+  ...["plugin_sidecar_stamp", "plugin_sidecar_log", "plugin_sidecar_log_truncate"].flatMap(
+    (trigger) => [
+      [`trigger ${trigger} disabled`, `disable trigger ${trigger}`],
+      [`trigger ${trigger} lost`, `drop trigger ${trigger} on`],
+    ],
+  ),
+  ["a column lost", "drop column sidecar_bytes"],
+])(
+  "a database restored with %s is refused until it is migrated, which attaches anew",
+  async ([, damage = ""]) => {
+    await using database = await testDatabase();
+    const table = "plugin_sidecar.plugin_state";
+    await database.query(
+      damage.endsWith(" on") ? `${damage} ${table}` : `alter table ${table} ${damage}`,
+    );
+    await expect(checkSchema(database.connection, "plugin_sidecar")).rejects.toMatchObject(
+      unusable,
+    );
+    await migrate(database.connection, "plugin_sidecar");
+    await expect(checkSchema(database.connection, "plugin_sidecar")).resolves.toBeUndefined();
+  },
+);
 
 test("a host whose role has no rights on the sidecar's schema writes as before, and its writes are numbered", async () => {
   await using database = await testDatabase(empty);
@@ -147,7 +166,11 @@ test("a host whose role has no rights on the sidecar's schema writes as before, 
          on conflict (plugin_id, scope_kind, scope_id, namespace, state_key) do update set value_json = excluded.value_json;
        commit`,
     );
-    const rows = await database.query("select value_json, revision from plugin_state");
+    await database.query("select plugin_sidecar.settle_external_writes(id, true) from plugins");
+    const rows = await database.query(
+      `select s.value_json, x.revision
+         from plugin_state s join plugin_sidecar.external_revisions x on x.write_id = s.sidecar_write_id`,
+    );
     const counters = await database.query("select revision from plugin_sidecar.plugin_revisions");
     expect(rows).toEqual([{ value_json: 2, revision: "2" }]);
     expect(counters).toEqual([{ revision: "2" }]);

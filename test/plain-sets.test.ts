@@ -5,9 +5,9 @@ import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { type TestSidecar, testSidecar } from "./support/sidecar.ts";
 
-// Sets without conditions are written by functions of their own, one for those of one place and one for
-// others, which mustn't be told from the general one: two plugins are told the same, one of them beside a
-// check, with which the general one is used.
+// Sets without conditions are written by a function of their own, set_entries, which mustn't be told from the
+// general one, write_entries: two plugins are told the same, one of them beside a check, with which the general
+// one is used.
 
 let database: TestDatabase;
 let server: TestSidecar;
@@ -58,8 +58,8 @@ async function stored(): Promise<Record<string, unknown>> {
     select p.plugin_key as plugin, jsonb_build_object(
              'revision', r.revision, 'entries', r.entries, 'bytes', r.bytes,
              'rows', (select jsonb_agg(jsonb_build_array(
-                        s.scope_kind, s.scope_id, s.namespace, s.state_key, s.value_json, s.revision, s.size_bytes,
-                        s.created_at = s.updated_at, s.expires_at - s.updated_at)
+                        s.scope_kind, s.scope_id, s.namespace, s.state_key, s.value_json, s.sidecar_revision, s.sidecar_bytes,
+                        s.sidecar_created_at = s.updated_at, s.sidecar_expires_at - s.updated_at)
                         order by s.scope_kind, s.scope_id, s.namespace, s.state_key)
                         from plugin_sidecar.plugin_state s where s.plugin_id = p.id)) as content
       from plugin_sidecar.plugins p join plugin_sidecar.plugin_revisions r on r.plugin_id = p.id`);

@@ -1,18 +1,28 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import {
+  Health,
+  HealthCheckResponse_ServingStatus as ServingStatus,
+} from "../src/gen/health/v1/health_pb.ts";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { dial, read, serverStream } from "./rpc/peers.ts";
 import { failure, TestClient } from "./support/client.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
+import { healthOf } from "./support/health.ts";
 import { holdWrites } from "./support/hold-writes.ts";
 import { type HostLine, readyLine } from "./support/host-line.ts";
+import { FaultProxy } from "./support/proxy.ts";
 
 const first = "first-token-0123456789";
 const second = "second-token-0123456789";
+const service = "pluginstate.v1.PluginStateService";
 const name = { scope: { kind: ScopeKind.INSTANCE }, key: "k" };
 
 let database: TestDatabase;
@@ -60,21 +70,37 @@ function clientOf(plugin: string): TestClient {
   return client;
 }
 
-interface Serving {
+interface Starting {
   readonly child: ChildProcess;
-  readonly ready: HostLine;
+  /** The lines it wrote on stderr. */
+  readonly log: string[];
   /** Sends SIGHUP and waits until its outcome is logged. */
   reload(): Promise<Record<string, unknown>>;
 }
 
-async function serve(): Promise<Serving> {
-  const child = spawn(process.execPath, ["dist/main.js", "serve", "--config", file], {
+interface Serving extends Starting {
+  readonly ready: HostLine;
+}
+
+async function serve(...flags: string[]): Promise<Serving> {
+  return await serveThrough(database.url, ...flags);
+}
+
+async function serveThrough(databaseUrl: string, ...flags: string[]): Promise<Serving> {
+  const starting = start(databaseUrl, ...flags);
+  return { ...starting, ready: await readyLine(starting.child) };
+}
+
+function start(databaseUrl: string, ...flags: string[]): Starting {
+  const child = spawn(process.execPath, ["dist/main.js", "serve", "--config", file, ...flags], {
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, ...database.environment },
+    env: { ...process.env, ...database.environment, DATABASE_URL: databaseUrl },
   });
   children.push(child);
   const outcomes: Record<string, unknown>[] = [];
+  const log: string[] = [];
   createInterface({ input: child.stderr! }).on("line", (line) => {
+    log.push(line);
     const logged: Record<string, unknown> = JSON.parse(line);
     if (/read the configuration again|can't reload/.test(String(logged["msg"]))) {
       outcomes.push(logged);
@@ -82,7 +108,7 @@ async function serve(): Promise<Serving> {
   });
   return {
     child,
-    ready: await readyLine(child),
+    log,
     reload: async () => {
       child.kill("SIGHUP");
       return await vi.waitFor(() => outcomes.shift() ?? Promise.reject(new Error("no outcome")), {
@@ -221,20 +247,186 @@ test("a file that is wrong changes nothing", async () => {
 });
 
 test("one binding that can't be served doesn't keep the others from it", async () => {
-  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  for (const plugin of ["a", "b", "c"]) await database.addPlugin(plugin);
   configure({ plugin: "a" });
   const { child, reload } = await serve();
+  const inTheWay = join(directory, "c.sock");
+  writeFileSync(inTheWay, "not a socket");
 
-  configure({ plugin: "a" }, { plugin: "nobody" }, { plugin: "b" });
+  configure({ plugin: "a" }, { plugin: "c" }, { plugin: "b" });
   expect(await reload()).toMatchObject({ added: 1, failed: 1 });
   await clientOf("a").call("get", name);
   await clientOf("b").call("get", name);
 
-  await database.addPlugin("nobody");
+  rmSync(inTheWay);
   expect(await reload()).toMatchObject({ added: 1, failed: 0 });
-  await clientOf("nobody").call("get", name);
+  await clientOf("c").call("get", name);
   child.kill("SIGTERM");
   expect((await once(child, "exit"))[0]).toBe(0);
+});
+
+test("a plugin that isn't registered is added all the same, and served as soon as it is", async () => {
+  await database.addPlugin("a");
+  configure({ plugin: "a" });
+  const { reload } = await serve();
+
+  configure({ plugin: "a" }, { plugin: "later" });
+  expect(await reload()).toMatchObject({ added: 1, failed: 0 });
+  const later = clientOf("later");
+  expect((await failure(later.call("get", name))).reason).toBe("PLUGIN_NOT_REGISTERED");
+  expect(await healthOf(socketOf("later"), service)).toBe("NOT_SERVING");
+  expect(await healthOf(socketOf("a"), service)).toBe("SERVING");
+
+  await database.addPlugin("later");
+  await later.call("set", { ...name, valueJson: "1" });
+  await expect.poll(() => healthOf(socketOf("a"), "plugin/later")).toBe("SERVING");
+});
+
+test("a binding that is removed has no health any more, and whoever watches it is told", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" }, { plugin: "b" });
+  const { reload } = await serve();
+  const watch = read(serverStream(dial(socketOf("b")), Health.method.watch, { service }));
+  expect(await watch.next()).toMatchObject({ status: ServingStatus.SERVING });
+
+  configure({ plugin: "a" });
+  await reload();
+
+  expect(await watch.next()).toMatchObject({ status: ServingStatus.NOT_SERVING });
+  expect(await watch.status).toBe(0);
+  await expect(healthOf(socketOf("a"), "plugin/b")).rejects.toThrow("no such service");
+});
+
+test("reloads that fail, for whatever reason, change nothing, and the next one works", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" });
+  const { reload } = await serve();
+  const a = clientOf("a");
+  const failing: readonly (() => void)[] = [
+    () => writeFileSync(file, "bindings: ["),
+    () => writeFileSync(file, "bindings: [{ plugin: a }]"),
+    () => rmSync(file),
+    () => mkdirSync(file),
+    () => {
+      rmSync(file, { recursive: true });
+      configure({ plugin: "a", token_env: "NO_SUCH_VARIABLE" });
+    },
+  ];
+  for (const fail of failing) {
+    fail();
+    expect(await reload()).toMatchObject({
+      level: "error",
+      msg: expect.stringMatching("can't reload"),
+    });
+    await a.call("get", name);
+  }
+
+  configure({ plugin: "a" }, { plugin: "b" });
+  expect(await reload()).toMatchObject({ added: 1, failed: 0 });
+  await clientOf("b").call("get", name);
+});
+
+test("a binding that can't be as it is to be stays as it was, wherever it was to go", async () => {
+  await database.addPlugin("a");
+  configure({ plugin: "a" });
+  const { reload } = await serve();
+  const a = clientOf("a");
+  const taken = join(directory, "taken");
+  writeFileSync(taken, "not a socket");
+  writeFileSync(join(directory, "empty"), "");
+  const impossible: readonly Record<string, unknown>[] = [
+    { listen: `unix:${taken}` },
+    { token_file: "missing" },
+    { token_file: "empty" },
+    { tls: { cert_file: "missing.crt", key_file: "missing.key" } },
+    { listen: `unix:${join(directory, "other.sock")}`, token_file: "missing" },
+  ];
+  for (const change of impossible) {
+    configure({ plugin: "a", ...change });
+    expect(await reload(), JSON.stringify(change)).toMatchObject({ failed: 1, removed: 0 });
+    await a.call("get", name);
+    await clientOf("a").call("get", name);
+  }
+
+  configure({ plugin: "a", listen: socketOf("other") });
+  expect(await reload()).toMatchObject({ changed: 1, failed: 0 });
+  await clientOf("other").call("get", name);
+});
+
+test("an address that another program has at the last moment leaves the binding where it was", async () => {
+  await database.addPlugin("a");
+  const other = createServer().listen(0, "127.0.0.2");
+  await once(other, "listening");
+  const { port } = other.address() as AddressInfo;
+  configure({ plugin: "a", listen: `127.0.0.1:${port}` });
+  const { reload } = await serve("--insecure");
+  const a = new TestClient(`127.0.0.1:${port}`);
+  clients.push(a);
+  await a.call("get", name);
+
+  configure({ plugin: "a", listen: `0.0.0.0:${port}` });
+  expect(await reload()).toMatchObject({ failed: 1, changed: 0 });
+  await a.call("get", name);
+  const newcomer = new TestClient(`127.0.0.1:${port}`);
+  clients.push(newcomer);
+  await newcomer.call("get", name);
+
+  other.close();
+  await once(other, "close");
+  expect(await reload()).toMatchObject({ failed: 0, changed: 1 });
+  await newcomer.call("get", name);
+});
+
+test("while the database is away a reload does what it can, and what it added serves when that is back", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  await using proxy = await FaultProxy.before(database.url);
+  configure({ plugin: "a" });
+  const { reload } = await serveThrough(proxy.through(database.url));
+  await proxy.close();
+
+  configure({ plugin: "a" }, { plugin: "b" });
+  expect(await reload()).toMatchObject({ added: 1, failed: 0 });
+  const b = clientOf("b");
+  expect((await failure(b.call("get", name))).reason).toBe("DATABASE_UNAVAILABLE");
+
+  await proxy.open();
+  await expect.poll(() => healthOf(socketOf("b"), service), { timeout: 20_000 }).toBe("SERVING");
+  await b.call("set", { ...name, valueJson: "1" });
+});
+
+test("SIGHUP during the start counts as soon as the start is over", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  await using proxy = await FaultProxy.before(database.url);
+  const through = proxy.through(database.url);
+  await proxy.close();
+  configure({ plugin: "a" });
+  const starting = start(through);
+  await expect.poll(() => starting.log.join(), { timeout: 20_000 }).toContain("waiting for the");
+
+  configure({ plugin: "a" }, { plugin: "b" });
+  const outcome = starting.reload();
+  await proxy.open();
+
+  expect(await outcome).toMatchObject({ added: 1, failed: 0 });
+  await clientOf("b").call("get", name);
+});
+
+test("SIGTERM in the middle of many reloads ends it with 0, and leaves no address behind", async () => {
+  for (const plugin of ["a", "b"]) await database.addPlugin(plugin);
+  configure({ plugin: "a" });
+  const { child, reload } = await serve();
+  await reload();
+  for (let round = 0; round < 20; round++) {
+    configure({ plugin: "a" }, ...(round % 2 === 0 ? [{ plugin: "b" }] : []));
+    child.kill("SIGHUP");
+    await sleep(5);
+  }
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  expect(await ended).toEqual([0, null]);
+  for (const plugin of ["a", "b"]) {
+    expect(existsSync(socketOf(plugin).slice("unix:".length))).toBe(false);
+  }
 });
 
 test("50 plugins in one process share 3 connections, and none sees another's state", async () => {

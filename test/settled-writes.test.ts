@@ -44,7 +44,7 @@ const increment = () => client.call("update", { ...name, change });
 
 /** What was written, and asked about, since the test began. */
 const statements = () =>
-  proxy.takeStatements().filter((text) => /^(write_entries|set_place|settle_batch)$/.test(text));
+  proxy.takeStatements().filter((text) => /^(write_entries|set_entries|settle_batch)$/.test(text));
 
 /** What is in the table, and what the plugin's revision is above the one before. */
 async function stored() {
@@ -63,7 +63,7 @@ const writes: Record<string, readonly [() => Promise<unknown>, () => object, str
   "a plain set": [
     () => client.call("set", { ...name, valueJson: "11" }),
     () => ({ created: false }),
-    "set_place",
+    "set_entries",
   ],
   "a set": [
     () => client.call("set", { ...name, valueJson: '"new"', returnPrevious: true }),

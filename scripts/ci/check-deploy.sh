@@ -96,7 +96,7 @@ say "backup and restore"
 fence() { sed -n "/^<!-- $1 -->$/,/^\`\`\`$/p" docs/operations.md | sed '1,2d;$d'; }
 state() {
   psql --no-psqlrc --quiet --no-align --tuples-only "$1" --command "
-    select p.plugin_key, r.revision, r.entries, r.bytes, count(s.*), max(s.revision), sum(s.size_bytes)
+    select p.plugin_key, r.revision, r.entries, r.bytes, count(s.*), max(s.sidecar_revision), sum(s.sidecar_bytes)
       from plugin_sidecar.plugins p join plugin_sidecar.plugin_revisions r on r.plugin_id = p.id
       left join plugin_sidecar.plugin_state s on s.plugin_id = p.id
      group by 1, 2, 3, 4 order by 1"

@@ -48,7 +48,7 @@ export const defaultCommand: CommandSpec = {
   summary: "serve a plugin's state over gRPC (the default command)",
   description: `Serves pluginstate.v1.PluginStateService over gRPC for one plugin, or several, and keeps their state in PostgreSQL. Without a database it runs its own in --data-dir, with a plugin "demo" in it.
 
-When everything works, exactly one line is written on stdout:
+When it serves, exactly one line is written on stdout; a plugin that isn't registered yet has pluginId null:
 {"event":"ready","protocol":1,"pid":1,"version":"…","bindings":[{"plugin":"…","pluginId":"…","address":"…"}],"health":"grpc.health.v1"}
 If it can't start, instead:
 {"event":"failed","reason":"…","message":"…","retryable":false}
@@ -153,7 +153,8 @@ export const commands: readonly CommandSpec[] = [
     description: `Calls grpc.health.v1.Health/Check and prints the answer. Made for a container's HEALTHCHECK: it needs no shell and no other program. It needs no token, and asks in the clear unless one of the --tls options is given: where the listeners serve TLS, give those, or ask the address of --health-listen.`,
     options: healthOptions,
     examples: [
-      ["plugin-state health", "prints SERVING, or why not"],
+      ["plugin-state health", "prints SERVING or NOT_SERVING, for the process"],
+      ["plugin-state health --service plugin/acme.notes", "the same for one plugin"],
       [
         "plugin-state health --address unix:/run/ps/a.sock --timeout-ms 500",
         "a unix socket, and no more than half a second",

@@ -9,7 +9,8 @@ const protocol = 1;
 /** A listener that is open: where, and whose. */
 export interface ReadyBinding {
   readonly plugin: string;
-  readonly pluginId: string;
+  /** Null while the plugin isn't registered. */
+  readonly pluginId: string | null;
   readonly address: string;
 }
 
@@ -27,7 +28,7 @@ export function printReady({ bindings, metrics, healthAddress }: ReadyListeners)
     protocol,
     pid: process.pid,
     version,
-    bindings: bindings.map(({ plugin, pluginId, address }) => ({ plugin, pluginId, address })),
+    bindings: bindings.map(bindingOf),
     health: "grpc.health.v1",
     metrics,
     healthAddress,
@@ -38,6 +39,14 @@ export function printReady({ bindings, metrics, healthAddress }: ReadyListeners)
 export function printFailed({ reason, message, hint, retryable }: StartError): Promise<void> {
   const sentences = hint === undefined ? message : `${message.replace(/\.$/, "")}. ${hint}`;
   return printLine({ event: "failed", reason, message: redactSecrets(sentences), retryable });
+}
+
+/** One that doesn't serve says so, and why; health tells when it does. */
+function bindingOf({ plugin, pluginId, address }: ReadyBinding): Record<string, unknown> {
+  const served = { plugin, pluginId, address };
+  return pluginId === null
+    ? { ...served, state: "NOT_SERVING", reason: "PLUGIN_NOT_REGISTERED" }
+    : served;
 }
 
 function printLine(event: Record<string, unknown>): Promise<void> {

@@ -7,7 +7,10 @@ const getRequest = `{"scope":{"kind":"SCOPE_KIND_INSTANCE"},"key":"greeting"}`;
 
 /** What a person at a terminal reads when the sidecar runs: where it is, and a first call. */
 export function readyText(config: ServeConfig, bindings: readonly ReadyBinding[]): string {
-  const served = bindings.map(({ plugin, address }) => `  plugin ${plugin} on ${address}`);
+  const served = bindings.map(
+    ({ plugin, pluginId, address }) =>
+      `  plugin ${plugin} on ${address}${pluginId === null ? ", once it is registered" : ""}`,
+  );
   return `
 plugin-state is ready
 ${served.join("\n")}
@@ -28,7 +31,8 @@ function dataText(database: DatabaseConfig): string {
 }
 
 function firstCalls(bindings: readonly ReadyBinding[]): string {
-  const target = bindings.map(({ address }) => grpcurlTarget(address)).find(Boolean);
+  const registered = bindings.filter(({ pluginId }) => pluginId !== null);
+  const target = registered.map(({ address }) => grpcurlTarget(address)).find(Boolean);
   if (target === undefined) return "";
   const call = (rpc: string, request: string) =>
     `  grpcurl -plaintext -d '${request}' ${target} pluginstate.v1.PluginStateService/${rpc}`;

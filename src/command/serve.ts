@@ -38,11 +38,9 @@ export async function serve(
   start: Start = startSidecar,
 ): Promise<number> {
   setFlagsFromString(`--heap-growing-percent=${heapGrowthPercent}`);
-  const { config: given, warnings } = readServeConfig(flags, environment);
-  const config = { ...given, bindings: await readFileBindings(given, environment) };
+  const { config, warnings } = readServeConfig(flags, environment);
   const log = createLog(config.logLevel);
   for (const warning of warnings) log.warn(warning);
-  log.debug({ version, config: redactConfig(config) }, "starting");
   return new Run(config, log, start, environment).untilStopped();
 }
 
@@ -64,6 +62,10 @@ class Run {
   readonly #environment: Environment;
   readonly #stopping = new AbortController();
   #starting: Promise<Sidecar> | undefined;
+  /** One reload at a time. Never rejects. */
+  #reloading: Promise<void> = Promise.resolve();
+  /** Whether one waits that hasn't read the file yet. */
+  #willReload = false;
   #told = false;
   #crashed = false;
 
@@ -79,7 +81,7 @@ class Run {
     process.on("unhandledRejection", this.#crash);
     const { exitWithParent, configFile } = this.#config;
     const unlisten = listenForStop(exitWithParent, this.#log, {
-      ...(configFile !== undefined && { reload: () => void this.#reload() }),
+      ...(configFile !== undefined && { reload: () => this.#reloadSoon() }),
       stop: () => this.#stopping.abort(),
       abort: (signal) => void this.#exitNow(128 + constants.signals[signal]),
     });
@@ -92,7 +94,7 @@ class Run {
 
   async #startAndStop(): Promise<number> {
     const { signal } = this.#stopping;
-    this.#starting = this.#start(this.#config, this.#log, signal);
+    this.#starting = this.#begin(signal);
     let sidecar: Sidecar;
     try {
       sidecar = await this.#starting;
@@ -104,6 +106,13 @@ class Run {
     if (!signal.aborted) await this.#ready(sidecar);
     await aborted(signal);
     return this.#stop(sidecar);
+  }
+
+  async #begin(signal: AbortSignal): Promise<Sidecar> {
+    const bindings = await readFileBindings(this.#config, this.#environment);
+    const config = { ...this.#config, bindings };
+    this.#log.debug({ version, config: redactConfig(config) }, "starting");
+    return await this.#start(config, this.#log, signal);
   }
 
   async #ready(sidecar: Sidecar): Promise<void> {
@@ -124,12 +133,21 @@ class Run {
     }
   }
 
+  /** After the start, and after the reload that is under way. Signals that come before it begins are one. */
+  #reloadSoon(): void {
+    if (this.#willReload) return;
+    this.#willReload = true;
+    this.#reloading = this.#reloading.then(() => this.#reload());
+  }
+
   /** Reads the configuration file again. What is wrong with it is logged, and changes nothing. */
   async #reload(): Promise<void> {
+    // A start that failed says so itself.
+    const sidecar = await this.#starting?.catch(() => undefined);
+    this.#willReload = false;
+    if (sidecar === undefined || this.#stopping.signal.aborted) return;
     try {
-      const bindings = await readFileBindings(this.#config, this.#environment);
-      const sidecar = await this.#starting;
-      if (!this.#stopping.signal.aborted) await sidecar?.reload(bindings);
+      await sidecar.reload(await readFileBindings(this.#config, this.#environment));
     } catch (error) {
       this.#log.error({ err: error }, "can't reload; everything stays as it is");
     }

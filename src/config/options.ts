@@ -205,7 +205,8 @@ export const serveOptions = {
   }),
   failFast: toggle({
     flag: "--fail-fast",
-    about: "Exit with 69 when the database can't be reached at start, instead of waiting for it.",
+    about:
+      "Exit with 69 when the database can't be reached at start, or the host hasn't made its tables yet, instead of waiting for it.",
   }),
   maxValueBytes: integer({
     placeholder: "BYTES",
@@ -423,13 +424,14 @@ export const healthOptions = {
   }),
   service: text({
     placeholder: "NAME",
-    allowed: "the full name of a gRPC service",
+    allowed: "the name of a health service",
     accepts: notEmpty,
     flag: "--service",
     env: "PLUGIN_STATE_HEALTH_SERVICE",
     about:
-      "The gRPC service to ask about, or `liveness`, which is SERVING as long as the process answers, whatever the database does.",
-    fallbackText: "the sidecar as a whole",
+      "What to ask about: `plugin/KEY`, the binding of one plugin, as --plugin or the file of --config names it; `pluginstate.v1.PluginStateService`, the binding at this address; or `liveness`, which is SERVING as long as the process answers, whatever the database does.",
+    fallbackText:
+      "the process: SERVING while the database takes writes and one plugin at least is registered",
   }),
   timeoutMs: integer({
     placeholder: "MS",

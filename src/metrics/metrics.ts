@@ -1,4 +1,5 @@
 import { collectDefaultMetrics, type Metric, Registry } from "prom-client";
+import { BindingMetrics } from "./binding-metrics.ts";
 import { CallMetrics } from "./call-metrics.ts";
 import { DatabaseMetrics } from "./database-metrics.ts";
 import { LaneMetrics } from "./lane-metrics.ts";
@@ -11,6 +12,7 @@ export class Metrics {
   readonly statements = new StatementMetrics();
   readonly lanes = new LaneMetrics();
   readonly database = new DatabaseMetrics();
+  readonly bindings = new BindingMetrics();
   readonly #registry = new Registry();
 
   constructor(version: string) {
@@ -20,7 +22,7 @@ export class Metrics {
       labelNames: ["version"],
     });
     build.with(version).value = 1;
-    const parts = [this.calls, this.statements, this.lanes, this.database];
+    const parts = [this.calls, this.statements, this.lanes, this.database, this.bindings];
     for (const metric of [build, ...parts.flatMap(({ all }): ReadableMetric[] => all)]) {
       // The registry asks a metric for its name and `get` only; the type names prom-client's classes.
       this.#registry.registerMetric(metric as unknown as Metric);

@@ -42,7 +42,8 @@ export async function withClient<T>(
     signal?.throwIfAborted();
     throw error;
   } finally {
-    signal?.removeEventListener("abort", cut);
+    // A network that has fallen silent may keep it from ending.
     await client.end().catch(() => undefined);
+    signal?.removeEventListener("abort", cut);
   }
 }

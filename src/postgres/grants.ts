@@ -196,10 +196,11 @@ export async function grantServing(
   migration: Connection,
   serving: Connection,
   stateSchema: string,
+  signal?: AbortSignal,
 ): Promise<void> {
-  const role = await withClient(serving, currentRole);
+  const role = await withClient(serving, currentRole, signal);
   const grants = servingGrants(stateSchema);
-  await withClient(migration, async (client) => {
+  const grantMissing = async (client: pg.Client) => {
     if ((await missingGrants(client, role, grants)).length === 0) {
       return;
     }
@@ -213,7 +214,8 @@ export async function grantServing(
     for (const statement of statements) {
       await client.query(statement);
     }
-  });
+  };
+  await withClient(migration, grantMissing, signal);
 }
 
 /** The role that a connection acts as. */

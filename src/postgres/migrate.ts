@@ -80,7 +80,9 @@ export async function migrate(
       const ran = await inTurn(client, signal, () => runMigrations(client, stateSchema));
       await requireStateSchema(client, stateSchema);
       await requireConstraint(client, stateSchema);
-      await inTurn(client, signal, () => attach(connection, { stateSchema, signal, onProgress, anew }));
+      await inTurn(client, signal, () =>
+        attach(connection, { stateSchema, signal, onProgress, anew }),
+      );
       await requireAttachment(client);
       return ran;
     },

@@ -1,8 +1,9 @@
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import type { DatabaseFinding } from "../database-state.ts";
 import type { Log } from "../log.ts";
 import { ask } from "./ask.ts";
 import type { Connection } from "./connection.ts";
-import { isCrowded } from "./errors.ts";
+import { isCrowded, isDatabaseChanged } from "./errors.ts";
 import type { Pool } from "./pool.ts";
 import { checkWritable } from "./statements.ts";
 
@@ -34,6 +35,8 @@ type Finding =
   | { readonly kind: "serves" }
   /** It answers, but it doesn't take writes, or hasn't our tables. */
   | { readonly kind: "unfit"; readonly why: unknown }
+  /** It answers, and is the right one, but something is wrong with it: a sentence. */
+  | { readonly kind: "faulty"; readonly problem: string }
   /** It can't be reached. Silent: and doesn't even say so. */
   | { readonly kind: "away"; readonly why: unknown; readonly isSilent: boolean };
 
@@ -43,7 +46,12 @@ class Silence extends Error {}
 /** Something was heard, but no answer. */
 class Slowness extends Silence {}
 
-type CheckRow = { readonly writable: boolean; readonly migrated: boolean };
+/** `problem`: a sentence that says what is wrong with what the database holds. */
+type CheckRow = {
+  readonly writable: boolean;
+  readonly migrated: boolean;
+  readonly problem: string | null;
+};
 
 /** What a monitor is given. */
 export interface MonitorOptions {
@@ -51,8 +59,8 @@ export interface MonitorOptions {
   /** The pool's, to ask over when the pool has given up. */
   readonly connection: Connection;
   readonly log: Log;
-  /** Called with true when the database serves, with false when it stops to. */
-  readonly onChange: (serves: boolean) => void;
+  /** Told whether the database serves, at first and when that changes, or the problem does. */
+  readonly onChange: (finding: DatabaseFinding) => void;
 }
 
 /**
@@ -68,6 +76,8 @@ export class Monitor {
   #loop: Promise<void> | undefined;
   /** Ends the current pause between two questions. */
   #hurry: () => void = () => undefined;
+  /** Ends the current question. */
+  #giveUp: () => void = () => undefined;
 
   constructor(options: MonitorOptions) {
     this.#options = options;
@@ -89,6 +99,7 @@ export class Monitor {
   async stop(): Promise<void> {
     this.#stopped.abort();
     this.#hurry();
+    this.#giveUp();
     await this.#loop;
   }
 
@@ -96,6 +107,9 @@ export class Monitor {
     const { signal } = this.#stopped;
     while (!signal.aborted) {
       await this.#pause();
+      if (signal.aborted) {
+        return;
+      }
       const isSilent = this.#last.kind === "away" && this.#last.isSilent;
       const finding = isSilent ? await this.#seek() : await this.#check();
       if (!signal.aborted) {
@@ -113,6 +127,8 @@ export class Monitor {
     const { pool } = this.#options;
     const startedAt = performance.now();
     const isOver = new AbortController();
+    // It then rejects as if nothing was heard; nobody takes note.
+    this.#giveUp = () => isOver.abort();
     const first = this.#askPool();
     let isFull = false;
     const second = this.#askAgain(first, isOver.signal).catch((why: unknown) => {
@@ -164,8 +180,10 @@ export class Monitor {
   }
 
   async #askPool(): Promise<Finding> {
-    const rows = await this.#options.pool.run<CheckRow>(checkWritable, []);
-    return findingOf(rows[0]);
+    return await findingOf(async () => {
+      const [row] = await this.#options.pool.run<CheckRow>(checkWritable, []);
+      return row;
+    });
   }
 
   /**
@@ -177,7 +195,9 @@ export class Monitor {
     await Promise.race([failed, sleep(hedgeMs, undefined, { signal })]);
     const { pool, connection } = this.#options;
     return pool.isCrowded
-      ? findingOf(await ask<CheckRow>(connection, checkWritable, { withinMs: answerMs, signal }))
+      ? await findingOf(() =>
+          ask<CheckRow>(connection, checkWritable, { withinMs: answerMs, signal }),
+        )
       : await this.#askPool();
   }
 
@@ -189,9 +209,9 @@ export class Monitor {
     let finding: Finding | undefined;
     const start = (kind: keyof typeof asked, withinMs: number) => {
       asked[kind] += 1;
-      ask<CheckRow>(this.#options.connection, checkWritable, { withinMs, signal })
-        .then((row) => {
-          finding ??= findingOf(row);
+      findingOf(() => ask<CheckRow>(this.#options.connection, checkWritable, { withinMs, signal }))
+        .then((found) => {
+          finding ??= found;
           this.#hurry();
         })
         .catch((error: unknown) => this.#options.log.debug({ err: error }, "still away"))
@@ -214,27 +234,37 @@ export class Monitor {
   }
 
   #note(finding: Finding): void {
-    const { pool, log, onChange } = this.#options;
-    const { kind: before } = this.#last;
+    const { pool } = this.#options;
+    const before = this.#last;
     const { kind } = finding;
     this.#last = finding;
     if (finding.kind === "away" && finding.isSilent) {
       pool.giveUp();
     } else {
       pool.resume();
-      if (kind === "unfit" || before !== kind) {
+      if (kind === "unfit" || before.kind !== kind) {
         pool.retire();
       }
     }
-    if (kind === before) {
-      return;
+    if (!isAlike(finding, before)) {
+      this.#tell(finding);
     }
-    if (finding.kind === "serves") {
-      log.info("the database serves");
-      onChange(true);
-    } else {
-      log.warn({ err: finding.why }, "the database doesn't serve");
-      onChange(false);
+  }
+
+  #tell(finding: Finding): void {
+    const { log, onChange } = this.#options;
+    switch (finding.kind) {
+      case "serves":
+        log.info("the database serves");
+        onChange({ serves: true });
+        break;
+      case "faulty":
+        log.error({ problem: finding.problem }, `the database doesn't serve: ${finding.problem}`);
+        onChange({ serves: false, problem: finding.problem });
+        break;
+      default:
+        log.warn({ err: finding.why }, "the database doesn't serve");
+        onChange({ serves: false, problem: undefined });
     }
   }
 
@@ -250,12 +280,32 @@ export class Monitor {
   }
 }
 
-function findingOf(row: CheckRow | undefined): Finding {
+/** What an answer means. One that says that it hasn't what was asked for is an answer too. */
+async function findingOf(question: () => Promise<CheckRow | undefined>): Promise<Finding> {
+  let row: CheckRow | undefined;
+  try {
+    row = await question();
+  } catch (why) {
+    if (isDatabaseChanged(why)) {
+      return { kind: "unfit", why };
+    }
+    throw why;
+  }
   if (row?.migrated !== true) {
     return { kind: "unfit", why: new Error("the database hasn't the sidecar's tables") };
   }
   if (!row.writable) {
     return { kind: "unfit", why: new Error("the database is read-only") };
   }
+  if (row.problem !== null) {
+    return { kind: "faulty", problem: row.problem };
+  }
   return { kind: "serves" };
+}
+
+/** Whether nobody needs to be told of the second after the first. */
+function isAlike(one: Finding, other: Finding): boolean {
+  return one.kind === "faulty" && other.kind === "faulty"
+    ? one.problem === other.problem
+    : one.kind === other.kind;
 }

@@ -1,3 +1,4 @@
+import { isUuid } from "../config/plugin-name.ts";
 import type { Pool } from "./pool.ts";
 import { pluginStatements, sweepExternalWrites } from "./statements.ts";
 
@@ -33,12 +34,25 @@ export class Plugins {
   }
 
   /** The plugin with this key or UUID; undefined when there is none. */
-  async find(keyOrId: string): Promise<Plugin | undefined> {
+  async find(name: string): Promise<Plugin | undefined> {
+    return (await this.findAll([name])).get(name);
+  }
+
+  /** The plugins with these keys or UUIDs, by them; those that there are. A UUID is nobody's key. */
+  async findAll(names: readonly string[]): Promise<Map<string, Plugin>> {
     const rows = await this.#pool.run<{ id: string; plugin_key: string }>(
-      this.#statements.findPlugin,
-      [keyOrId],
+      this.#statements.findPlugins,
+      [names.filter(isUuid), names.filter((name) => !isUuid(name))],
     );
-    return rows[0] && { id: rows[0].id, key: rows[0].plugin_key };
+    const plugins = rows.map(({ id, plugin_key: key }) => ({ id, key }));
+    const byId = new Map(plugins.map((plugin) => [plugin.id, plugin]));
+    const byKey = new Map(plugins.map((plugin) => [plugin.key, plugin]));
+    const found = new Map<string, Plugin>();
+    for (const name of names) {
+      const plugin = isUuid(name) ? byId.get(name.toLowerCase()) : byKey.get(name);
+      if (plugin !== undefined) found.set(name, plugin);
+    }
+    return found;
   }
 
   /**

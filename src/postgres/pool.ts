@@ -1,8 +1,8 @@
 import pg from "pg";
 import type { Log } from "../log.ts";
 import { Patience } from "../patience.ts";
-import { pause } from "./backoff.ts";
 import { StateError } from "../state/errors.ts";
+import { pause } from "./backoff.ts";
 import type { Connection } from "./connection.ts";
 import {
   isConnectionLost,
@@ -275,6 +275,8 @@ export class Pool {
     const cut = setTimeout(() => {
       // With a statement under way, pg's `end` doesn't wait for it.
       for (const client of this.#clients) void client.end();
+      // Nor for one that is only being opened.
+      this.#sockets.shut();
     }, closeMs);
     await this.#pool.end().finally(() => clearTimeout(cut));
   }

@@ -1,10 +1,12 @@
-import type { PoolClient } from "pg";
+import type { PoolClient, QueryConfig, QueryResult } from "pg";
 import type { Log } from "../log.ts";
 import { isNameLost, StatementLate } from "./errors.ts";
-import { KnownColumns, type ParserOf, StatementQuery } from "./statement-query.ts";
 import type { Statement } from "./statements.ts";
 
 const oid = { bool: 16, int8: 20, int4: 23 };
+
+/** How a type's texts are read, by its oid. */
+export type ParserOf = (oid: number) => (text: string) => unknown;
 
 /** PostgreSQL's types as this program wants them: int8 as bigint, everything else it doesn't name as text. */
 export const parserOf: ParserOf = (type) => {
@@ -31,7 +33,6 @@ export interface StatementSenderOptions {
 
 /** Sends statements on connections of one database. */
 export class StatementSender {
-  readonly #known = new KnownColumns(parserOf);
   readonly #timeoutMs: number;
   readonly #log: Log;
   #usesNames: boolean;
@@ -69,22 +70,24 @@ export class StatementSender {
   }
 
   /**
-   * Not with pg's `query_timeout`: it writes a function into the query, which V8 then allocates with what
-   * lives long, and with it every row of every statement (see rpc/ended-streams.ts).
+   * Not with pg's `query_timeout`, nor for its promise: both write a function into the query, which V8 then
+   * allocates with what lives long, and with it every row of every statement (docs/performance.md).
    */
   #sendOnce(
     client: PoolClient,
-    statement: Statement,
+    { name, text, rowMode }: Statement,
     values: readonly unknown[],
     isNamed: boolean,
   ): Promise<unknown[]> {
+    // With `rowMode`, which the types have for another function, the rows are arrays.
+    const query: QueryConfig = { text, values: [...values], ...(rowMode && { rowMode }) };
+    if (isNamed) query.name = name;
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new StatementLate(statement.name)), this.#timeoutMs);
-      const query = new StatementQuery(statement, values, isNamed, this.#known, (error) => {
+      const timer = setTimeout(() => reject(new StatementLate(name)), this.#timeoutMs);
+      void client.query(query, (error: Error | null, result: QueryResult) => {
         clearTimeout(timer);
-        error === null ? resolve(query.rows) : reject(error);
+        error ? reject(error) : resolve(result.rows);
       });
-      client.query(query);
     });
   }
 }

@@ -148,14 +148,16 @@ export const commit: Statement = { name: "commit", text: "commit" };
 export const rollback: Statement = { name: "rollback", text: "rollback" };
 
 /**
- * Whether the database takes writes: not on a standby, nor when it was made read-only; and whether
- * it has our tables: one that is being restored may not have them yet.
+ * Whether the database takes writes: not on a standby, nor when it was made read-only; whether it has our tables:
+ * one that is being restored may not have them yet; and what keeps us from knowing all that is written, as a
+ * sentence (migrations/0002).
  */
 export const checkWritable: Statement = {
   name: "check_writable",
   text: `
     select not pg_is_in_recovery() and not current_setting('transaction_read_only')::boolean as writable,
-           to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated`,
+           to_regclass('plugin_sidecar.plugin_revisions') is not null as migrated,
+           (select plugin_sidecar.attachment_problem()) as problem`,
 };
 
 /**
@@ -191,15 +193,13 @@ export const checkStandby: Statement = {
 export function pluginStatements(stateSchema: string) {
   const plugins = `"${stateSchema}".plugins`;
   return {
-    /** A plugin by key or id. */
-    findPlugin: {
-      name: "find_plugin",
+    /** Plugins by id and by key. */
+    findPlugins: {
+      name: "find_plugins",
       text: `
         select p.id, p.plugin_key
           from ${plugins} p
-         where p.id::text = lower($1) or p.plugin_key = $1
-         order by p.id::text = lower($1) desc
-         limit 1`,
+         where p.id = any ($1::uuid[]) or p.plugin_key = any ($2::text[])`,
     },
     /** Registers a plugin; a key that is registered keeps what it has. */
     addPlugin: {

@@ -27,7 +27,7 @@ const maxStepRows = 500;
 
 /** Before all others in the order of ids. */
 const noPlugin = "00000000-0000-0000-0000-000000000000";
-/** Plugins that aren't served here, and are looked after in one round. */
+/** Plugins that may be served by nobody, and are looked after in one round. */
 const maxOthers = 100;
 
 /** One kind of thing that is removed, step by step. */
@@ -72,7 +72,7 @@ export class Sweeper {
 
   async #tasks(): Promise<Task[]> {
     const served = this.#options.pluginIds();
-    const others = await this.#others(served);
+    const others = await this.#others();
     return [
       ...served.flatMap((id) => [
         { statement: sweep, values: [id, maxStepRows] },
@@ -86,14 +86,14 @@ export class Sweeper {
     ];
   }
 
-  /** Plugins that nobody may serve, whose external writes wait for revisions, or that are gone. */
-  async #others(served: readonly string[]): Promise<string[]> {
+  /** Plugins whose external writes wait for revisions though nobody may serve them, or that are gone. */
+  async #others(): Promise<string[]> {
     const others: string[] = [];
     let after = noPlugin;
     while (!this.#stopped.signal.aborted && others.length < maxOthers) {
       const id = await this.#nextAfter(after);
       if (id === undefined) break;
-      if (!served.includes(id)) others.push(id);
+      others.push(id);
       after = id;
     }
     return others;

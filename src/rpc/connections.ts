@@ -6,8 +6,8 @@ import {
 } from "node:http2";
 import { Metadata, status } from "@grpc/grpc-js";
 import { type HeldBounds, HeldBytes } from "./held-bytes.ts";
+import { type OpenStream, OpenStreams, openStreamOf } from "./open-streams.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
-import { streamsOf } from "./stream-tables.ts";
 
 /**
  * What a bound kept a client from: `connection`, one too many; `handshake`, a connection that never
@@ -49,6 +49,7 @@ const longestLookMs = 1_000;
 /** One connection, and what its client makes us hold. */
 export class Connection {
   readonly session: ServerHttp2Session;
+  readonly streams = new OpenStreams();
   requestBytes = 0;
   replyBytes = 0;
   longCalls = 0;
@@ -86,11 +87,7 @@ export class Connection {
 
   /** Notes the newest open stream; returns the newest of those that are older than `maxMs`. */
   oldest(now: number, maxMs: number): number {
-    let newest = 0;
-    for (const id of streamsOf(this.session)?.keys() ?? []) {
-      newest = Math.max(newest, id);
-    }
-    this.#newest.push({ at: now, id: newest });
+    this.#newest.push({ at: now, id: this.streams.newestId });
     let old = 0;
     while ((this.#newest[0]?.at ?? now) <= now - maxMs) {
       old = this.#newest.shift()?.id ?? 0;
@@ -110,8 +107,6 @@ export class Connections {
   readonly requests: HeldBytes;
   readonly replies: HeldBytes;
   readonly #open = new Map<object, Connection>();
-  /** Streams whose age doesn't matter, or was ended. */
-  readonly #spared = new WeakSet<object>();
   #timer: NodeJS.Timeout | undefined;
 
   constructor(bounds: ConnectionBounds) {
@@ -131,6 +126,14 @@ export class Connections {
       session.once("close", () => this.#forget(session));
       this.#timer ??= this.#startLooking();
     });
+    server.prependListener("stream", (stream: ServerHttp2Stream) => {
+      this.of(stream.session)?.streams.add(stream);
+    });
+  }
+
+  /** The open connections. */
+  get sessions(): readonly ServerHttp2Session[] {
+    return [...this.#open.values()].map(({ session }) => session);
   }
 
   /** The connection of a session; undefined when it has closed. */
@@ -144,7 +147,7 @@ export class Connections {
       return false;
     }
     connection.longCalls += 1;
-    this.#spared.add(stream);
+    spare(stream);
     stream.once("close", () => {
       connection.longCalls -= 1;
     });
@@ -185,36 +188,28 @@ export class Connections {
     if (newestOld === 0) {
       return;
     }
-    for (const [id, stream] of [...(streamsOf(connection.session) ?? [])]) {
-      if (id <= newestOld && !this.#spared.has(stream) && !stream.destroyed && !stream.closed) {
-        this.#spared.add(stream);
+    for (const open of connection.streams.upTo(newestOld)) {
+      if (!open.isSpared && !open.stream.destroyed && !open.stream.closed) {
+        open.isSpared = true;
         this.bounds.onRefused("age");
-        this.#end(connection, stream);
+        this.#end(open);
       }
     }
   }
 
-  /** With a status if none is on its way; else by a reset, which frees what waits to be read. */
-  #end(connection: Connection, stream: ServerHttp2Stream): void {
-    if (stream.headersSent) {
+  /** With a status if no answer is on its way; else by a reset, which frees what waits to be read. */
+  #end({ stream, call }: OpenStream): void {
+    if (stream.headersSent || call === undefined) {
       stream.close(constants.NGHTTP2_CANCEL);
       return;
     }
     const { maxCallMs } = this.bounds;
     const details = `The call was open for longer than the ${maxCallMs} ms that any may be`;
-    const late = { code: status.DEADLINE_EXCEEDED, details, metadata: new Metadata() };
-    stream.respond(trailersOnly(this.bounds.complete(late)), { endStream: true });
-    connection.closeLater(stream);
+    call.sendStatus({ code: status.DEADLINE_EXCEEDED, details, metadata: new Metadata() });
   }
 }
 
-/** The headers of an answer that is a status and nothing else. */
-export function trailersOnly({ code, details, metadata }: OutgoingStatus) {
-  return {
-    ":status": 200,
-    "content-type": "application/grpc+proto",
-    "grpc-status": code ?? status.UNKNOWN,
-    "grpc-message": encodeURI(details ?? ""),
-    ...metadata?.toHttp2Headers(),
-  };
+function spare(stream: ServerHttp2Stream): void {
+  const open = openStreamOf(stream);
+  if (open !== undefined) open.isSpared = true;
 }

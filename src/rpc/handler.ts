@@ -14,9 +14,9 @@ import type {
   StatusObject,
 } from "@grpc/grpc-js";
 import { status } from "@grpc/grpc-js";
-import { type Overloaded, plainOverloaded, wasRefused } from "./bounded-calls.ts";
 import { bytesMethod } from "./codec.ts";
 import { decode } from "./decode.ts";
+import { type Overloaded, plainOverloaded, wasRefused } from "./overloaded.ts";
 import type { MethodCodec, ServiceCodec } from "./service-codec.ts";
 import { encode } from "./wire-output.ts";
 
@@ -137,7 +137,8 @@ export function addUnaryService<S extends DescService>(
 }
 
 /**
- * Adapts a handler to grpc-js, which neither awaits it nor survives its rejection.
+ * Adapts a handler to grpc-js, which neither awaits it nor survives its rejection. What goes wrong while the
+ * reply is encoded is the call's failure like any other.
  */
 function unary(
   method: DescMethodUnary,
@@ -153,7 +154,14 @@ function unary(
     overloaded = plainOverloaded,
   }: Ways,
 ): handleUnaryCall<Buffer, Buffer> {
-  const decodeRequest = (bytes: Buffer) => decode(method.input, read, bytes);
+  const run = async (bytes: Buffer, signal: CallSignal) => {
+    const waiting = waitsFor?.();
+    if (waiting !== undefined) {
+      await waiting;
+      signal.throwIfAborted();
+    }
+    return encode(write, await handler(decode(method.input, read, bytes), { signal }));
+  };
   return (call, callback) => {
     const startedAt = performance.now();
     const openedAt = Date.now();
@@ -166,46 +174,27 @@ function unary(
       span?.ended(code);
     };
     const gone = () => goneStatus(Math.min(Number(call.getDeadline()), openedAt + maxCallMs));
+    const succeed = (reply: Buffer) => {
+      const wasGone = end.aborted;
+      callback(null, reply);
+      if (wasGone) {
+        finish(gone().code);
+      } else if (wasRefused(reply)) {
+        finish(overloaded(call.getPath(), "reply").code ?? status.UNKNOWN);
+      } else {
+        finish(status.OK);
+      }
+    };
+    const fail = (error: unknown) => {
+      const answer = end.aborted ? gone() : toStatus(error);
+      callback(answer);
+      finish(answer.code, error);
+    };
     const handled =
-      span === undefined
-        ? run(decodeRequest, handler, call.request, end, waitsFor)
-        : span.run(() => run(decodeRequest, handler, call.request, end, waitsFor));
-    handled.then(
-      (reply) => {
-        const wasGone = end.aborted;
-        const bytes = encode(write, reply);
-        callback(null, bytes);
-        if (wasGone) {
-          finish(gone().code);
-        } else if (wasRefused(bytes)) {
-          finish(overloaded(call.getPath(), "reply").code ?? status.UNKNOWN);
-        } else {
-          finish(status.OK);
-        }
-      },
-      (error: unknown) => {
-        const answer = end.aborted ? gone() : toStatus(error);
-        finish(answer.code, error);
-        callback(answer);
-      },
-    );
+      span === undefined ? run(call.request, end) : span.run(() => run(call.request, end));
+    // An answer that can't be sent is nobody else's misfortune.
+    handled.then(succeed, fail).catch((error: unknown) => finish(status.INTERNAL, error));
   };
-}
-
-/** Async, so that a request that can't be decoded is a rejection like any other. */
-async function run(
-  decodeRequest: (bytes: Buffer) => MessageShape<DescMessage>,
-  handler: UnaryHandler<DescMessage, DescMessage>,
-  bytes: Buffer,
-  signal: CallSignal,
-  waitsFor: Ways["waitsFor"],
-): Promise<MessageInitShape<DescMessage>> {
-  const waiting = waitsFor?.();
-  if (waiting !== undefined) {
-    await waiting;
-    signal.throwIfAborted();
-  }
-  return await handler(decodeRequest(bytes), { signal });
 }
 
 /** The status of a call that grpc-js has ended already: for the log, nobody receives it. */

@@ -1,5 +1,6 @@
 import type { Http2Server, ServerHttp2Session } from "node:http2";
 import type { Socket } from "node:net";
+import { socketBeneath } from "../internals/tls-socket.ts";
 
 /** How long what was last said to a client may take to be read. */
 const lingerMs = 5_000;
@@ -22,7 +23,7 @@ export class Handshakes {
 
   watch(server: Http2Server): void {
     server.prependListener("secureConnection", (socket: object) => {
-      this.#current = beneath(socket);
+      this.#current = socketBeneath(socket);
     });
     server.on("session", (session) => this.#begin(session));
   }
@@ -61,10 +62,4 @@ function endSoon(socket: Socket): void {
   }
   const timer = setTimeout(() => socket.destroy(), lingerMs).unref();
   socket.once("close", () => clearTimeout(timer));
-}
-
-/** The socket that a TLS socket was made of, which node keeps to itself; a test notices if it goes. */
-function beneath(secure: object): Socket | undefined {
-  const parent: unknown = Reflect.get(secure, "_parent");
-  return parent as Socket | undefined;
 }

@@ -1,36 +1,45 @@
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import type { Server } from "@grpc/grpc-js";
-import { type Connections, trailersOnly } from "./connections.ts";
-import type { OutgoingStatus } from "./outgoing-status.ts";
-import { endInTurn } from "./session-ends.ts";
+import { newestHttp2Server } from "../internals/grpc-server.ts";
+import { endInTurn } from "../internals/session-ends.ts";
+import type { Connections } from "./connections.ts";
+import { pathOfUnknown } from "./unknown-methods.ts";
 
 /** The longest that grpc-js can wait, in seconds: its timers have 31 bits of milliseconds. */
 const longestSeconds = Math.floor(0x7fff_ffff / 1000);
 const secondsOf: Readonly<Record<string, number>> = { H: 3600, M: 60, S: 1 };
 
-const connectionsOf = new WeakMap<Server, Connections>();
+/** What the listeners of a server need to know of it. */
+interface Prepared {
+  readonly connections: Connections;
+  readonly hasMethod: (path: string) => boolean;
+}
 
-/** Has the connections of a server's listeners looked after; see {@link http2ServerOf}. */
-export function bindConnections(server: Server, connections: Connections): void {
-  connectionsOf.set(server, connections);
+const preparedOf = new WeakMap<Server, Prepared>();
+
+/** Has the connections and calls of a server's listeners looked after; see {@link http2ServerOf}. */
+export function prepareListeners(server: Server, prepared: Prepared): void {
+  preparedOf.set(server, prepared);
+}
+
+/** The open connections of a server's listeners. */
+export function connectionsOf(server: Server): Connections | undefined {
+  return preparedOf.get(server)?.connections;
 }
 
 /**
- * The node:http2 server behind the connection injector that was made last, which grpc-js keeps to
- * itself, prepared: its connections are looked after and end in order, and no deadline is misunderstood.
+ * The node:http2 server behind the connection injector that was made last, prepared: its connections are
+ * looked after and end in order, no deadline is misunderstood, and no unknown method answered by grpc-js.
  */
 export function http2ServerOf(server: Server): Http2Server {
-  const all: unknown = Reflect.get(server, "http2Servers");
-  const last = all instanceof Map ? [...all.keys()].at(-1) : undefined;
-  if (last === undefined) {
-    throw new Error("grpc-js keeps its http2 servers elsewhere");
-  }
-  const http2Server = last as Http2Server;
+  const http2Server = newestHttp2Server(server);
+  const prepared = preparedOf.get(server);
   endInTurn(http2Server);
-  connectionsOf.get(server)?.watch(http2Server);
-  http2Server.prependListener("stream", (_stream: ServerHttp2Stream, headers) =>
-    boundTimeout(headers),
-  );
+  prepared?.connections.watch(http2Server);
+  http2Server.prependListener("stream", (_stream: ServerHttp2Stream, headers) => {
+    boundTimeout(headers);
+    if (prepared?.hasMethod(String(headers[":path"])) === false) headers[":path"] = pathOfUnknown;
+  });
   return http2Server;
 }
 
@@ -49,24 +58,4 @@ export function boundTimeout(headers: IncomingHttpHeaders): void {
   } else if (Number(digits) * (secondsOf[unit] ?? 0) > longestSeconds) {
     headers["grpc-timeout"] = `${longestSeconds}S`;
   }
-}
-
-/**
- * Gives calls of methods that don't exist the details that every error has. Interceptors don't see
- * such calls; and grpc-js's own answer repeats the path, which may be long and hold anything.
- */
-export function completeUnknownMethods(
-  server: Server,
-  complete: (status: OutgoingStatus) => OutgoingStatus,
-): void {
-  Reflect.set(
-    server,
-    "_respondWithError",
-    ({ code }: OutgoingStatus, stream: ServerHttp2Stream) => {
-      const details = "The server does not implement the method";
-      stream.respond(trailersOnly(complete({ code, details, metadata: null })), {
-        endStream: true,
-      });
-    },
-  );
 }

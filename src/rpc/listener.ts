@@ -4,9 +4,9 @@ import { type ConnectionInjector, type Server, ServerCredentials } from "@grpc/g
 import { bindSocket } from "./bound-socket.ts";
 import type { Refusal } from "./connections.ts";
 import { defaultMaxConnections } from "./default-bounds.ts";
-import { announceEnd } from "./going-away.ts";
+import { quietMoment } from "./going-away.ts";
 import { Handshakes } from "./handshakes.ts";
-import { http2ServerOf } from "./http2-servers.ts";
+import { connectionsOf, http2ServerOf } from "./http2-servers.ts";
 import type { ListenAddress } from "./listen-address.ts";
 import { ListenError, listenError } from "./listen-error.ts";
 
@@ -128,9 +128,9 @@ async function shutDown(
   return "forced";
 }
 
-/** GOAWAY in two steps, then waits for the last call of each connection. */
+/** GOAWAY in a quiet moment, then waits for the last call of each connection. */
 async function sayGoodbye(server: Server, ended: Promise<unknown>): Promise<void> {
-  await announceEnd(server);
+  await quietMoment(connectionsOf(server)?.sessions ?? []);
   await Promise.all([ended, tryShutdown(server)]);
 }
 

@@ -1,10 +1,13 @@
-import { Server, type ServerInterceptor } from "@grpc/grpc-js";
-import { boundCalls, type Overloaded, plainOverloaded } from "./bounded-calls.ts";
+import type { Server, ServerInterceptor } from "@grpc/grpc-js";
+import { boundCalls } from "../internals/bounded-calls.ts";
+import { checkInternals } from "../internals/check.ts";
+import { setHttp2Options } from "../internals/grpc-server.ts";
 import { Connections, type Refusal } from "./connections.ts";
 import { defaultMaxCallMs } from "./default-bounds.ts";
-import { bindConnections, completeUnknownMethods } from "./http2-servers.ts";
+import { prepareListeners } from "./http2-servers.ts";
 import type { OutgoingStatus } from "./outgoing-status.ts";
-import { runUnaryCalls } from "./unary-calls.ts";
+import { type Overloaded, plainOverloaded } from "./overloaded.ts";
+import { addUnknownMethod, MethodsServer, refuseUnknownMethods } from "./unknown-methods.ts";
 
 /** What bounds one server's calls. */
 export interface ServerLimits {
@@ -56,7 +59,8 @@ const maxHeaderListSize = 16 * 1024;
 const resetLimits = { streamResetBurst: 20_000, streamResetRate: 20_000 };
 
 /**
- * Makes a grpc-js server with our limits and without what we don't use.
+ * Makes a grpc-js server with our limits and without what we don't use. Throws a StartError where a bound
+ * can't be had of this version of it.
  *
  * The receive window stays at HTTP/2's 64 KiB. A 1 MiB `initialWindowSize` changes nothing by itself,
  * since the connection's window, which no setting reaches, stays the narrower one: a 4 MiB upload
@@ -64,9 +68,10 @@ const resetLimits = { streamResetBurst: 20_000, streamResetRate: 20_000 };
  * where workers are, the windows make no difference that stands out of the noise.
  */
 export function createGrpcServer(limits: ServerLimits): Server {
+  checkInternals();
   const complete = limits.completeStatus ?? ((status) => status);
   const connections = new Connections(connectionBounds(limits, complete));
-  const server = new Server({
+  const server = new MethodsServer({
     // Channelz costs trackers and clock reads on every call, and we serve none of it.
     "grpc.enable_channelz": 0,
     ...keepAlive,
@@ -75,20 +80,13 @@ export function createGrpcServer(limits: ServerLimits): Server {
     "grpc.max_send_message_length": limits.maxSendBytes,
     interceptors: [
       boundCalls(connections, limits.overloaded ?? plainOverloaded),
+      refuseUnknownMethods(),
       ...(limits.interceptors ?? []),
     ],
   });
-  bindConnections(server, connections);
-  completeUnknownMethods(server, complete);
-  runUnaryCalls(server);
-  // No public option reaches node:http2. A test notices if this private field goes.
-  const http2Options: unknown = Reflect.get(server, "commonServerOptions");
-  if (typeof http2Options === "object" && http2Options !== null) {
-    const settings: unknown = Reflect.get(http2Options, "settings");
-    Object.assign(http2Options, resetLimits, {
-      settings: { ...(settings as object), maxHeaderListSize },
-    });
-  }
+  addUnknownMethod(server);
+  prepareListeners(server, { connections, hasMethod: (path) => server.hasMethod(path) });
+  setHttp2Options(server, { ...resetLimits, maxHeaderListSize });
   return server;
 }
 

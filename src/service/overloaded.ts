@@ -1,5 +1,5 @@
 import { PluginStateService } from "../gen/pluginstate/v1/plugin_state_service_pb.ts";
-import type { Overloaded as OverloadedStatus } from "../rpc/bounded-calls.ts";
+import type { Overloaded as OverloadedStatus } from "../rpc/overloaded.ts";
 import { OutcomeUnknown, Overloaded } from "../state/errors.ts";
 import { statusOf } from "./status.ts";
 

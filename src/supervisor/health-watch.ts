@@ -36,8 +36,10 @@ const channelOptions: ChannelOptions = {
 /** A Check that takes longer than this isn't answered. */
 const checkTimeoutMs = 5_000;
 
+/** By the host's contract: at a binding's own address this stands for the binding. */
+const service = "pluginstate.v1.PluginStateService";
 const request = Buffer.from(
-  toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema, { service: "" })),
+  toBinary(HealthCheckRequestSchema, create(HealthCheckRequestSchema, { service })),
 );
 const asIs = (bytes: Buffer) => bytes;
 const parse = (bytes: Buffer) => fromBinary(HealthCheckResponseSchema, bytes);

@@ -13,8 +13,8 @@ export interface BindingHealth {
 
 /**
  * The health of a supervised sidecar, as grpc.health.v1 tells it. `SERVING`: every binding is.
- * `NOT_SERVING`: one isn't, as while the database is away. `UNKNOWN`: there is no process, or one
- * doesn't answer.
+ * `NOT_SERVING`: one isn't, as while the database is away, or its plugin isn't registered; `bindings` tells
+ * which. `UNKNOWN`: there is no process, or one doesn't answer.
  */
 export interface SidecarHealth {
   readonly status: HealthStatus;

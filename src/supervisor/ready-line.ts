@@ -7,8 +7,8 @@ export const protocol = 1;
 export interface SidecarBinding {
   /** The plugin's key, `acme.notes`. */
   readonly plugin: string;
-  /** The plugin's UUID. */
-  readonly pluginId: string;
+  /** The plugin's UUID as of the ready line; null: it wasn't registered yet. */
+  readonly pluginId: string | null;
   /** What clients dial: `127.0.0.1:41234`, `[::1]:41234`, `unix:///run/notes.sock`. */
   readonly address: string;
 }
@@ -54,10 +54,9 @@ function failureOf({ reason, message, retryable }: Record<string, unknown>): Sid
 function parseBinding(value: unknown): SidecarBinding {
   if (isRecord(value)) {
     const { plugin, pluginId, address } = value;
-    const isNamed = typeof plugin === "string" && typeof pluginId === "string";
-    if (isNamed && typeof address === "string" && address !== "") {
-      return { plugin, pluginId, address };
-    }
+    const isKnown = typeof pluginId === "string" || pluginId === null;
+    const isThere = typeof address === "string" && address !== "";
+    if (typeof plugin === "string" && isKnown && isThere) return { plugin, pluginId, address };
   }
   throw badLine("a binding has no plugin, pluginId or address");
 }

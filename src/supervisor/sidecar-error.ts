@@ -1,7 +1,7 @@
 /**
  * Why a sidecar didn't start. `reason` of {@link SidecarError} is one of these when the supervisor
  * found it out itself; when the sidecar said it in its failed line, it is the sidecar's own word, such
- * as `ADDRESS_IN_USE` or `PLUGIN_NOT_REGISTERED`.
+ * as `ADDRESS_IN_USE` or `DATABASE_PERMISSION`.
  *
  * - `CANNOT_SPAWN`: the command couldn't be run at all.
  * - `EXITED`: the process ended without a line that says why.

@@ -5,12 +5,16 @@ import { join } from "node:path";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { HealthImplementation, type ServingStatusMap } from "grpc-health-check";
 import { expect, onTestFinished, test } from "vitest";
+import { createLog } from "../../src/log.ts";
+import { startSidecar } from "../../src/server.ts";
 import {
   type Certificate,
   makeAuthority,
   makeCertificate,
   writeCertificate,
 } from "../support/certificates.ts";
+import { testDatabase } from "../support/database.ts";
+import { configFor } from "../support/sidecar.ts";
 import { run } from "./run-command.ts";
 
 /** A gRPC server with the reference implementation of health; returns its port. */
@@ -65,6 +69,24 @@ test("asks about one service", async () => {
   expect(await run(["health", "--address", address, "--service", "b.Service"])).toMatchObject({
     code: 1,
     stderr: expect.stringContaining("NOT_FOUND"),
+  });
+});
+
+test("asks for one plugin of several by --service plugin/KEY", async () => {
+  const database = await testDatabase();
+  onTestFinished(() => database[Symbol.asyncDispose]());
+  await database.addPlugin("acme.notes");
+  const config = configFor(database.url, ["acme.notes", "acme.later"]);
+  const sidecar = await startSidecar(config, createLog("silent"), new AbortController().signal);
+  onTestFinished(() => sidecar.stop());
+  const { address } = sidecar.bindings[0]!;
+  const ask = (...service: string[]) => run(["health", "--address", address, ...service]);
+
+  expect(await ask()).toMatchObject({ code: 0, stdout: "SERVING\n" });
+  expect(await ask("--service", "plugin/acme.notes")).toMatchObject({ code: 0 });
+  expect(await ask("--service", "plugin/acme.later")).toMatchObject({
+    code: 1,
+    stdout: "NOT_SERVING\n",
   });
 });
 

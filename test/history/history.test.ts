@@ -7,7 +7,7 @@ import { anySeed, recordHistory, summaryOf } from "./run.ts";
 import { describeViolation } from "./violation.ts";
 
 const calls = Number(process.env["PLUGIN_STATE_HISTORY_CALLS"] ?? 3_000);
-const timeout = 60_000 + calls * 5;
+const timeout = 60_000 + calls * 20;
 
 let database: TestDatabase;
 let sidecars: TestSidecar[];
@@ -28,7 +28,7 @@ afterAll(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-test("what three sidecars and a foreign writer do to a few entries at once, and a fourth one reads, is strictly serialisable", {
+test("what three sidecars and three external writers do to a few entries at once, and a fourth one reads, is strictly serialisable", {
   timeout,
 }, async () => {
   const seed = anySeed();

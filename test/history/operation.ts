@@ -84,6 +84,14 @@ export type ForeignWrite =
   | { readonly do: "foreignUpsert"; readonly name: Name; readonly value: Json }
   | { readonly do: "foreignDelete"; readonly name: Name };
 
+/** What an external writer does in one transaction, to different entries. */
+export interface ExternalTransaction {
+  readonly writes: readonly ForeignWrite[];
+  /** How long it stays open after them. */
+  readonly heldMs: number;
+  readonly isRolledBack: boolean;
+}
+
 /** What a sidecar is asked. */
 export type ServiceRequest =
   | Read

@@ -1,8 +1,10 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { scopeKinds } from "../../src/state/entry.ts";
 import type { TestClient } from "../support/client.ts";
 import { type ForeignWriter, foreignWriter } from "../support/foreign-writer.ts";
 import type {
+  ExternalTransaction,
   ForeignWrite,
   History,
   Name,
@@ -31,6 +33,21 @@ export class Recorder {
     return outcome;
   }
 
+  /** Records what was done between one beginning and one end. */
+  async recordTogether(
+    client: string,
+    act: () => Promise<readonly (readonly [Request, Outcome])[]>,
+  ): Promise<void> {
+    this.#ticks += 1;
+    const invokedAt = this.#ticks;
+    const done = await act();
+    this.#ticks += 1;
+    for (const [request, outcome] of done) {
+      const id = this.operations.length;
+      this.operations.push({ id, client, invokedAt, completedAt: this.#ticks, request, outcome });
+    }
+  }
+
   history(initialRevision: bigint, finalRevision: bigint): History {
     return { operations: this.operations, initialRevision, finalRevision };
   }
@@ -53,53 +70,81 @@ export class RecordedClient {
   }
 }
 
-/** A program that reads and writes the table by plain SQL, recorded. */
-export class RecordedForeigner {
+/** A program that writes the table by plain SQL, on a connection of its own, recorded. */
+export class RecordedExternalWriter {
   readonly #recorder: Recorder;
+  readonly #name: string;
   readonly #query: pg.Pool["query"];
   readonly #writer: ForeignWriter;
   readonly #pluginId: string;
 
-  constructor(recorder: Recorder, query: pg.Pool["query"], pluginId: string) {
+  constructor(recorder: Recorder, name: string, query: pg.Pool["query"], pluginId: string) {
     this.#recorder = recorder;
+    this.#name = name;
     this.#query = query;
     this.#writer = foreignWriter(query, pluginId);
     this.#pluginId = pluginId;
   }
 
   /**
-   * Writes, and looks before and after: what it sees there bounds the write's revision, and as nothing
-   * else of its own is in between, mostly tells it.
+   * Writes in one transaction, and looks before and after: what it sees there bounds the writes' revisions, and
+   * mostly tells them.
    */
-  async write(request: ForeignWrite): Promise<void> {
-    await this.#get(request.name);
-    await this.#recorder.record("foreign", request, async () => {
-      if (request.do === "foreignUpsert") {
-        await this.#writer.upsert(wireName(request.name), JSON.stringify(request.value));
-        return { kind: "ok", reply: { do: "foreignUpsert" } };
+  async write({ writes, heldMs, isRolledBack }: ExternalTransaction): Promise<void> {
+    await this.#look(writes);
+    await this.#recorder.recordTogether(this.#name, async () => {
+      const done: [ForeignWrite, Outcome][] = [];
+      await this.#query("begin");
+      for (const write of writes) {
+        done.push([write, await this.#perform(write)]);
       }
-      const existed = await this.#writer.delete(wireName(request.name));
-      return { kind: "ok", reply: { do: "foreignDelete", existed } };
+      if (heldMs > 0) {
+        await sleep(heldMs);
+      }
+      await this.#query(isRolledBack ? "rollback" : "commit");
+      return isRolledBack ? [] : done;
     });
-    await this.#get(request.name);
+    await this.#look(writes);
   }
 
-  async #get(name: Name): Promise<void> {
-    await this.#recorder.record("foreign", { do: "get", name }, async () => {
-      const { scope, namespace, key } = wireName(name);
+  async #perform(write: ForeignWrite): Promise<Outcome> {
+    const name = wireName(write.name);
+    if (write.do === "foreignUpsert") {
+      await this.#writer.upsert(name, JSON.stringify(write.value));
+      return { kind: "ok", reply: { do: "foreignUpsert" } };
+    }
+    return { kind: "ok", reply: { do: "foreignDelete", existed: await this.#writer.delete(name) } };
+  }
+
+  async #look(writes: readonly ForeignWrite[]): Promise<void> {
+    for (const { name } of writes) {
+      const request = { do: "get", name } as const;
+      await this.#recorder.record(this.#name, request, () => this.#get(name));
+    }
+  }
+
+  /** As a sidecar reads. */
+  async #get(name: Name): Promise<Outcome> {
+    const { scope, namespace, key } = wireName(name);
+    const place = [scopeKinds[scope.kind - 1], scope.id || null, namespace || "default", key];
+    for (;;) {
       const { rows } = await this.#query<{ plugin: string; revision: string; value: string }>(
-        `select r.revision as plugin, s.revision, s.value_json::text as value
-           from plugin_sidecar.plugin_revisions r
-           left join plugin_sidecar.plugin_state s
-             on s.plugin_id = r.plugin_id and s.scope_kind = $2 and s.namespace = $3
-                and s.state_key = $4 and coalesce(s.scope_id, '') = $5
-          where r.plugin_id = $1`,
-        [this.#pluginId, scopeKinds[scope.kind - 1], namespace || "default", key, scope.id],
+        `select plugin_revision as plugin, revision, value
+           from plugin_sidecar.read_entries($1, array[$2], array[$3], array[$4], array[$5])`,
+        [this.#pluginId, ...place],
       );
-      const { plugin, revision, value } = rows[0]!;
-      const entry =
-        value === null ? undefined : { ...name, revision: BigInt(revision), value: jsonOf(value) };
-      return { kind: "ok", reply: { do: "get", revision: BigInt(plugin), entry } };
-    });
+      const [row] = rows;
+      if (row !== undefined) {
+        const { plugin, revision, value } = row;
+        const entry =
+          value === null
+            ? undefined
+            : { ...name, revision: BigInt(revision), value: jsonOf(value) };
+        return { kind: "ok", reply: { do: "get", revision: BigInt(plugin), entry } };
+      }
+      await this.#query("select plugin_sidecar.settle_external_writes($1, false)", [
+        this.#pluginId,
+      ]);
+    }
   }
 }

@@ -3,7 +3,7 @@ import type { TestDatabase } from "../support/database.ts";
 import type { TestSidecar } from "../support/sidecar.ts";
 import type { History, Recorded } from "./operation.ts";
 import { Random } from "./random.ts";
-import { RecordedClient, RecordedForeigner, Recorder } from "./recorder.ts";
+import { RecordedClient, RecordedExternalWriter, Recorder } from "./recorder.ts";
 import { manyNames, names, Workload } from "./workload.ts";
 
 /** A random history of a plugin that has no entries yet. */
@@ -18,13 +18,14 @@ export interface RunOptions {
 }
 
 const clientsPerSidecar = 8;
+const externalWriters = 3;
 
 /** The seed to begin with: another one each time, unless one is given to try again. */
 export function anySeed(): number {
   return Number(process.env["PLUGIN_STATE_HISTORY_SEED"] ?? Date.now() % 1_000_000_007);
 }
 
-/** Lets several clients of each sidecar, and a foreign writer, work on a few entries at once. */
+/** Lets several clients of each sidecar, and external writers, work on a few entries at once. */
 export async function recordHistory(options: RunOptions): Promise<History> {
   const run = new Run(options);
   const initialRevision = await run.pluginRevision();
@@ -47,7 +48,7 @@ class Run {
     const rows = Array.from({ length: sidecars.length * clientsPerSidecar }, (_, row) => row);
     await Promise.all([
       ...rows.map((row) => this.#client(row)),
-      this.#foreigner(),
+      ...Array.from({ length: externalWriters }, (_, number) => this.#externalWriter(number)),
       this.#readMany(),
     ]);
     const reader = new RecordedClient(this.recorder, "reader", sidecars[0]!.client);
@@ -55,7 +56,11 @@ class Run {
   }
 
   async pluginRevision(): Promise<bigint> {
-    const [row] = await this.#options.database.query<{ revision: string }>(
+    const { database } = this.#options;
+    await database.query("select plugin_sidecar.settle_external_writes($1, true)", [
+      this.#pluginId,
+    ]);
+    const [row] = await database.query<{ revision: string }>(
       "select revision from plugin_sidecar.plugin_revisions where plugin_id = $1",
       [this.#pluginId],
     );
@@ -93,14 +98,16 @@ class Run {
     }
   }
 
-  async #foreigner(): Promise<void> {
-    const connection = new pg.Client(this.#options.database.connection);
+  async #externalWriter(number: number): Promise<void> {
+    const { database, seed } = this.#options;
+    const connection = new pg.Client(database.connection);
     await connection.connect();
     const query = connection.query.bind(connection);
-    const foreigner = new RecordedForeigner(this.recorder, query, this.#pluginId);
-    const workload = new Workload(new Random(this.#options.seed - 1), 99);
+    const name = `external-${number}`;
+    const writer = new RecordedExternalWriter(this.recorder, name, query, this.#pluginId);
+    const workload = new Workload(new Random(seed - 100 - number), 99 - number);
     while (!this.#isOver) {
-      await foreigner.write(workload.foreign());
+      await writer.write(workload.external());
     }
     await connection.end();
   }

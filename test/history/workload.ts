@@ -2,6 +2,7 @@ import type {
   Change,
   Condition,
   Entry,
+  ExternalTransaction,
   ForeignWrite,
   Json,
   Name,
@@ -64,8 +65,20 @@ export class Workload {
     return this.#random.percent(25) ? { ...request, requestId: this.#random.uuid() } : request;
   }
 
-  foreign(): ForeignWrite {
-    const name = this.#name();
+  /** Always in the same order, so that no two wait for each other. */
+  external(): ExternalTransaction {
+    const random = this.#random;
+    const written = random.percent(50) ? [this.#name()] : random.someOf(names, 3);
+    return {
+      writes: written
+        .sort((a, b) => names.indexOf(a) - names.indexOf(b))
+        .map((name) => this.foreign(name)),
+      heldMs: random.percent(30) ? 20 : 0,
+      isRolledBack: random.percent(5),
+    };
+  }
+
+  foreign(name = this.#name()): ForeignWrite {
     return this.#random.percent(65)
       ? { do: "foreignUpsert", name, value: this.#value(name) }
       : { do: "foreignDelete", name };

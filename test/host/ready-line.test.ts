@@ -121,7 +121,7 @@ test(
   },
 );
 
-test.for(["find_plugin", "add_counter"])(
+test.for(["find_plugins"])(
   "a database that goes away just when the sidecar starts, at %s, is waited for all the same",
   patiently,
   async (statement) => {
@@ -201,17 +201,24 @@ test.for<[reason: string, code: number, retryable: boolean, start: Failing]>([
     { url: (good) => good.replace(/\/\/[^@]*@/, "//nobody_knows_me@") },
   ],
   ["DATABASE_CONFIGURATION", 78, false, { url: (good) => databaseUrl(good, "no_such_database") }],
-  ["PLUGIN_NOT_REGISTERED", 78, false, { flags: ["--plugin", "x"], listen: "127.0.0.1:0" }],
+  [
+    "HOST_TABLES_MISSING",
+    69,
+    true,
+    {
+      url: (good) => databaseUrl(good, "postgres"),
+      flags: ["--state-schema", "public", "--fail-fast"],
+    },
+  ],
 ])(
   "a start that fails with %s is one failed line and exit code %d; may succeed later by itself: %s",
   everyRound,
   async ([reason, code, retryable, failing]) => {
     const { url = (good: string) => good, flags = [], listen } = failing;
     const database = await demoDatabase();
-    const two = flags.includes("--plugin") ? [...flags, "--listen", "127.0.0.1:0"] : flags;
     const sidecar = new SidecarProcess({
       databaseUrl: url(database.url),
-      flags: two,
+      flags,
       ...(listen === undefined ? {} : { listen }),
     });
 

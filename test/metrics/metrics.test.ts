@@ -215,7 +215,7 @@ test("a database that goes away shows, and the errors by class of SQLSTATE", asy
   await failure(served.client.call("set", { scope, key: "bad", valueJson: "1" }));
   const errors = "plugin_state_statement_errors_total";
   const failed = (await scrape(metrics)).value(errors, {
-    statement: "set_place",
+    statement: "set_entries",
     sqlstate_class: "22",
   });
   expect(failed).toBe(1);
@@ -235,4 +235,23 @@ test("what the sweeper removed is counted", async () => {
   const swept = async () =>
     (await scrape(served.sidecar.metrics)).value("plugin_state_swept_total", { kind: "entries" });
   await expect.poll(swept, soon).toBe(1);
+});
+
+test("a plugin that is purged and installed anew shows under the same name, with its calls", async () => {
+  await using served = await testSidecar(database, ["one", "two"], { metricsListen: anyPort });
+  const { metrics } = served.sidecar;
+  const serving = async (plugin: string) =>
+    (await scrape(metrics)).value("plugin_state_binding_serving", { plugin });
+  expect(await serving("one")).toBe(1);
+  await database.query("delete from plugin_sidecar.plugins where plugin_key = 'one'");
+  await expect.poll(() => serving("one"), soon).toBe(0);
+  expect(await serving("two")).toBe(1);
+  expect((await fetch(`http://${metrics}/healthz`)).status).toBe(200);
+
+  await database.addPlugin("one");
+
+  await served.client.call("set", { scope, key: "k", valueJson: "1" });
+  expect(await serving("one")).toBe(1);
+  const labels = { plugin: "one", code: "OK" };
+  expect((await scrape(metrics)).value("plugin_state_plugin_calls_total", labels)).toBe(1);
 });

@@ -1,5 +1,6 @@
 import { once } from "node:events";
-import { status } from "@grpc/grpc-js";
+import type { ServerHttp2Stream } from "node:http2";
+import { type ServerInterceptor, status } from "@grpc/grpc-js";
 import { afterEach, expect, onTestFinished, test } from "vitest";
 import { pluginStateServiceCodec } from "../../src/gen/pluginstate/v1/plugin_state_service_codec.ts";
 import { PluginStateService } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
@@ -8,6 +9,7 @@ import { parseListenAddress } from "../../src/rpc/listen-address.ts";
 import { drain, listen } from "../../src/rpc/listener.ts";
 import { createGrpcServer } from "../../src/rpc/server-options.ts";
 import { overloaded } from "../../src/service/overloaded.ts";
+import { BadClient } from "../cuts/clients.ts";
 import { grpcMessage, open, sessionTo, statusOf } from "./raw-client.ts";
 
 type Handlers = UnaryHandlers<typeof PluginStateService>;
@@ -20,7 +22,10 @@ const finished: FinishedCall[] = [];
 afterEach(() => void finished.splice(0));
 
 /** A server whose bounds end calls, with these methods. */
-async function serve(handlers: Partial<Handlers>): Promise<string> {
+async function serve(
+  handlers: Partial<Handlers>,
+  interceptors: readonly ServerInterceptor[] = [],
+): Promise<string> {
   const server = createGrpcServer({
     maxReceiveBytes: mib,
     maxSendBytes: -1,
@@ -28,6 +33,7 @@ async function serve(handlers: Partial<Handlers>): Promise<string> {
     maxHeldBytes: 2 * mib,
     maxCallMs,
     overloaded,
+    interceptors,
   });
   onTestFinished(async () => void (await drain(server, 0)));
   addUnaryService(server, PluginStateService, pluginStateServiceCodec, handlers as Handlers, {
@@ -110,3 +116,65 @@ test.for(["answer", "fail"] as const)(
     await expect.poll(codes).toEqual([status.CANCELLED]);
   },
 );
+
+test("a reply that can't be encoded is INTERNAL, told of with why, and the next call is served", async () => {
+  const broken = { entry: { valueJson: 1n as unknown as string } };
+  const replies = [broken, {}];
+  const address = await serve({ get: async () => replies.shift() ?? {} });
+  const session = await sessionTo(address);
+  const call = () => statusOf(open(session, path("Get")).end(grpcMessage(Buffer.alloc(0))));
+
+  expect([await call(), await call()]).toEqual([status.INTERNAL, status.OK]);
+  expect(codes()).toEqual([status.INTERNAL, status.OK]);
+  expect(finished[0]?.error).toBeInstanceOf(TypeError);
+});
+
+test("an answer that node refuses to send ends its call, and nothing else", async () => {
+  const streams: ServerHttp2Stream[] = [];
+  let answer: (() => void) | undefined;
+  const get = () => new Promise<object>((resolve) => (answer = () => resolve({})));
+  const address = await serve({ get, list: async () => ({}) }, [
+    (_method, call) => {
+      streams.push((call as unknown as { stream: ServerHttp2Stream }).stream);
+      return call as never;
+    },
+  ]);
+  const session = await sessionTo(address);
+  open(session, path("Get")).end(grpcMessage(Buffer.alloc(0)));
+  await expect.poll(() => answer).toBeDefined();
+  // Somebody answered beside grpc-js.
+  streams[0]!.respond({ ":status": 200 });
+
+  answer?.();
+
+  await expect.poll(codes).toEqual([status.INTERNAL]);
+  const other = open(session, path("List")).end(grpcMessage(Buffer.alloc(0)));
+  expect(await statusOf(other)).toBe(status.OK);
+});
+
+test("a call that was open for too long, and whose client reads nothing, can still be answered", async () => {
+  let answer: (() => void) | undefined;
+  const valueJson = `"${"x".repeat(mib)}"`;
+  const address = await serve({
+    list: async () => ({ entries: [{ valueJson }] }),
+    get: () => new Promise((resolve) => (answer = () => resolve({}))),
+  });
+  const empty = grpcMessage(Buffer.alloc(0)).toString("base64");
+  const calls = [
+    { path: path("List"), message: empty, count: 20, headers: {} },
+    { path: path("Get"), message: empty, count: 1, headers: {} },
+  ];
+  await using _client = await BadClient.start({
+    behaviour: "frozen",
+    window: 2 ** 31 - 1,
+    blockedMs: 0,
+    connections: [{ address, isSecure: false, calls }],
+  });
+  await expect.poll(() => answer).toBeDefined();
+  await new Promise((resolve) => setTimeout(resolve, 2 * maxCallMs));
+
+  answer?.();
+
+  await expect.poll(codes).toContain(status.DEADLINE_EXCEEDED);
+  expect(codes()).not.toContain(status.INTERNAL);
+});

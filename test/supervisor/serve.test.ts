@@ -44,18 +44,36 @@ test("a sidecar killed with -9 is started again at the same address, and calls w
   expect(statuses).toEqual(["SERVING", "UNKNOWN", "SERVING"]);
 });
 
-test("a plugin that isn't registered is told at once, with the sidecar's own reason", async () => {
-  const { error } = await failedStart({
+test("a plugin that isn't registered is NOT_SERVING by itself, without a restart, until it is", async () => {
+  const { sidecar, told } = await supervise({
     ...real(database),
-    bindings: [{ plugin: "acme.unknown" }],
+    bindings: [{ plugin: "demo" }, { plugin: "acme.later" }],
   });
+  expect(sidecar.bindings).toMatchObject([
+    { plugin: "demo", pluginId: expect.any(String) },
+    { plugin: "acme.later", pluginId: null },
+  ]);
+  const statuses = () => sidecar.health.bindings.map(({ status }) => status);
+  await expect.poll(statuses, patient).toEqual(["SERVING", "NOT_SERVING"]);
+  expect(told.log.join()).toContain("plugin add acme.later");
+
+  await database.addPlugin("acme.later");
+
+  await sidecar.health.until("SERVING");
+  using client = new TestClient(sidecar.bindings[1]!.address);
+  await client.call("set", { ...name, valueJson: "1" });
+  expect(sidecar.restarts).toBe(0);
+});
+
+test("a start that fails is told with the sidecar's own reason", async () => {
+  const { error } = await failedStart(real(database, "--state-schema", "another"));
 
   expect(error).toMatchObject({
-    reason: "PLUGIN_NOT_REGISTERED",
+    reason: "STATE_SCHEMA_DIFFERS",
     retryable: false,
     exit: { code: 78 },
   });
-  expect(error.message).toContain("plugin add acme.unknown");
+  expect(error.message).toContain("plugin_sidecar");
 });
 
 test("health follows an outage of the database, and every binding has its own", async () => {

@@ -36,7 +36,7 @@ export async function englishSidecar(): Promise<EnglishSidecar> {
   const client = new TestClient(binding!.address);
   return {
     client,
-    pluginId: binding!.pluginId,
+    pluginId: binding!.pluginId!,
     query: pool.query.bind(pool),
     [Symbol.asyncDispose]: async () => {
       client[Symbol.dispose]();

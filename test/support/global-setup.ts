@@ -40,7 +40,6 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
   // With PLUGIN_STATE_TEST_FSYNC=off a disk that stalls for seconds isn't taken for a database that is away.
   // Nothing is lost by it that isn't lost with the machine.
   const fsync = process.env["PLUGIN_STATE_TEST_FSYNC"] ?? "on";
-  // For writers with two-phase commits.
   const settings = { max_connections: "200", max_prepared_transactions: "10", fsync };
   const postgres = await startEmbedded({
     dataDir,

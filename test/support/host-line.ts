@@ -6,7 +6,11 @@ import { createInterface } from "node:readline";
 export interface HostLine {
   readonly event: "ready" | "failed";
   readonly pid: number;
-  readonly bindings: readonly { plugin: string; pluginId: string; address: string }[];
+  readonly bindings: readonly {
+    readonly plugin: string;
+    readonly pluginId: string | null;
+    readonly address: string;
+  }[];
   readonly healthAddress?: string;
   readonly reason?: string;
   readonly retryable?: boolean;

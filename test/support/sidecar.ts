@@ -1,13 +1,19 @@
 import { inject } from "vitest";
+import type { BindingAddress } from "../../src/binding-server.ts";
 import type { ServeConfig } from "../../src/config/config.ts";
 import { createLog } from "../../src/log.ts";
 import { type Sidecar, startSidecar } from "../../src/server.ts";
 import { TestClient } from "./client.ts";
 import type { TestDatabase } from "./database.ts";
 
+/** A sidecar whose plugins are registered. */
+export interface RegisteredSidecar extends Sidecar {
+  readonly bindings: readonly (BindingAddress & { readonly pluginId: string })[];
+}
+
 /** A sidecar in this process, on a port of its own, with a client for each of its bindings. */
 export interface TestSidecar extends AsyncDisposable {
-  readonly sidecar: Sidecar;
+  readonly sidecar: RegisteredSidecar;
   readonly clients: readonly TestClient[];
   /** The first binding's client. */
   readonly client: TestClient;
@@ -34,8 +40,11 @@ export async function testSidecar(
     new AbortController().signal,
   );
   const clients = sidecar.bindings.map(({ address }) => new TestClient(address));
+  if (sidecar.bindings.some(({ pluginId }) => pluginId === null)) {
+    throw new Error("a plugin isn't registered");
+  }
   return {
-    sidecar,
+    sidecar: sidecar as RegisteredSidecar,
     clients,
     client: clients[0]!,
     address: sidecar.bindings[0]!.address,

@@ -157,7 +157,7 @@ test("a batch's statement is a trace of its own, linked to its calls and to no o
   await Promise.all([first, ...others]);
 
   const calls = named(`${service}/Set`).map((span) => idOf(span)?.spanId);
-  const [alone, batch] = named("set_place");
+  const [alone, batch] = named("set_entries");
   expect(calls).toHaveLength(6);
   expect(alone?.links).toEqual([]);
   expect(calls).toContain(alone?.parentSpanContext?.spanId);

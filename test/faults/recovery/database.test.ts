@@ -131,10 +131,10 @@ test("a database that was dropped is UNAVAILABLE; made anew without tables too; 
 test("a release that replaced the functions leaves calls UNAVAILABLE, not INTERNAL", async () => {
   await set("1");
   await database.query("alter function plugin_sidecar.read_entry rename to read_entry_2");
-  await database.query("alter function plugin_sidecar.set_place rename to set_place_2");
+  await database.query("alter function plugin_sidecar.set_entries rename to set_entries_2");
   expect(await failure(get())).toMatchObject(unavailable);
   expect(await failure(set("2"))).toMatchObject(unavailable);
   await database.query("alter function plugin_sidecar.read_entry_2 rename to read_entry");
-  await database.query("alter function plugin_sidecar.set_place_2 rename to set_place");
+  await database.query("alter function plugin_sidecar.set_entries_2 rename to set_entries");
   expect((await get()).entry?.valueJson).toBe("1");
 });

@@ -1,32 +1,18 @@
 import type { ServerHttp2Session, ServerHttp2Stream } from "node:http2";
 import type { ServerInterceptor } from "@grpc/grpc-js";
-import { status } from "@grpc/grpc-js";
-import type { Connection, Connections } from "./connections.ts";
+import type { Connection, Connections } from "../rpc/connections.ts";
+import { openStreamOf } from "../rpc/open-streams.ts";
+import type { OutgoingStatus } from "../rpc/outgoing-status.ts";
+import { noteRefusedReply, type Overloaded } from "../rpc/overloaded.ts";
 import { derivedCalls } from "./derived-call.ts";
-import { forgetWhenClosed } from "./ended-streams.ts";
-import type { OutgoingStatus } from "./outgoing-status.ts";
-import { type ShortCall, shortWays } from "./short-ways.ts";
-
-/** Which bytes a call is refused for. */
-export type Held = "request" | "reply";
-
-/** What a call is told when its connection holds too much; `path` is that of its method. */
-export type Overloaded = (path: string, held: Held) => OutgoingStatus;
 
 /** Smaller replies aren't counted: a connection has at most 1,024 of them. */
 const countedReplyBytes = 16 * 1024;
 /** What a piece of a message costs beside its bytes: somebody may send it byte by byte. */
 const pieceBytes = 256;
 
-const refusedReplies = new WeakSet<Buffer>();
-
-/** Whether a reply was handed to a call whose connection had no room for it: its client got a status instead. */
-export function wasRefused(reply: Buffer): boolean {
-  return refusedReplies.has(reply);
-}
-
-/** As much of grpc-js's call as is used here. A test notices if it changes. */
-interface BaseCall extends ShortCall {
+/** As much of grpc-js's call as is used here; grpc-call.ts checks that it is there. */
+interface BaseCall {
   readonly stream: ServerHttp2Stream;
   readonly handler: { readonly path: string; readonly type: string };
   readonly decoder: { readonly readMessageRemaining: number; readPartialMessage: Buffer[] };
@@ -54,16 +40,16 @@ interface Holding {
  * makes by itself (message too large, deadline passed), which pass by the interceptor chain.
  */
 export function boundCalls(connections: Connections, overloaded: Overloaded): ServerInterceptor {
-  // Both at once: to make a call an instance of another class takes a microsecond.
-  const bounded = derivedCalls(shortWays, (base) =>
+  const bounded = derivedCalls((base) =>
     // The declared type is the wrapper class; what it is stands above.
     overrides(base as unknown as BaseCall, connections, overloaded),
   );
   return (method, call) => {
     const derived = bounded(call);
-    forgetWhenClosed((derived as unknown as BaseCall).stream);
+    const base = derived as unknown as BaseCall;
+    openStreamOf(base.stream)?.answerBy(base);
     if (method.responseStream) {
-      admitLong(derived as unknown as BaseCall, connections, overloaded);
+      admitLong(base, connections, overloaded);
     }
     return derived;
   };
@@ -85,7 +71,7 @@ function overrides(
 ): PropertyDescriptorMap & ThisType<BaseCall> {
   const holdings = new Holdings(connections);
   const refuseReply = (call: BaseCall, message: Buffer) => {
-    refusedReplies.add(message);
+    noteRefusedReply(message);
     call.sendStatus(overloaded(call.handler.path, "reply"));
   };
   return {
@@ -139,24 +125,6 @@ function overrides(
         } else {
           refuseReply(this, message);
         }
-      },
-    },
-    answerAtOnce: {
-      value(reply: Buffer): boolean {
-        const size = reply.byteLength;
-        if (size < countedReplyBytes) {
-          return base.answerAtOnce.call(this, reply);
-        }
-        if (!holdings.addReply(this, size)) {
-          refuseReply(this, reply);
-          return true;
-        }
-        const isSent = base.answerAtOnce.call(this, reply);
-        if (!isSent) {
-          holdings.releaseReply(this, size);
-        }
-        // Otherwise its end releases it: when all of it was read.
-        return isSent;
       },
     },
     sendStatus: {
@@ -274,10 +242,4 @@ class Holdings {
 /** Of a stream that was destroyed there is none, whatever the types say. */
 function sessionOf({ stream }: BaseCall): ServerHttp2Session | undefined {
   return stream.session as ServerHttp2Session | undefined;
-}
-
-/** What a server without words of its own says. */
-export function plainOverloaded(): OutgoingStatus {
-  const details = "The connection holds too much already";
-  return { code: status.RESOURCE_EXHAUSTED, details, metadata: null };
 }
