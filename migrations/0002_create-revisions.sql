@@ -108,7 +108,7 @@ create table plugin_sidecar.trigger_faults (
 );
 
 -- Stamps a row that an external writer updates: what the sidecar noted of it holds no longer. (Inserted rows are
--- stamped by the column's default, unless they are copies with all columns.) Can't fail the host's statement: log_external_write notices a stamp that is
+-- stamped by the column's default.) Can't fail the host's statement: log_external_write notices a stamp that is
 -- missing. As few expressions as possible: PL/pgSQL prepares each anew in each transaction, for 2 µs.
 create function plugin_sidecar.stamp_external_write() returns trigger
 language plpgsql as $$
@@ -163,7 +163,8 @@ begin
            -- It is emptied by truncate: any size means that a fault was noted, and nothing is logged any more.
            when pg_relation_size(to_regclass('plugin_sidecar.trigger_faults')) is distinct from 0 then 'a fault'
            when tg_op <> 'DELETE' and (new.sidecar_write_id is null or new.sidecar_write_id = old.sidecar_write_id)
-             then 'a row was not stamped: trigger plugin_sidecar_stamp, or a default, is missing or disabled'
+             then 'a row was not stamped: it was inserted with the sidecar''s columns, or trigger plugin_sidecar_stamp, or a '
+                  'default, is missing or disabled'
            when random() < 0.0005
                 and pg_relation_size(to_regclass('plugin_sidecar.external_writes')) > 1024 * 1024 * 1024
              then 'external_writes has reached 1 GiB: no sidecar has taken it for too long'
@@ -525,7 +526,7 @@ begin
     return 'table state_schema.plugin_state lacks columns: ' || v_missing;
   end if;
   select string_agg(w.name, ', ') into v_missing
-    from unnest(array['plugin_sidecar_stamp', 'plugin_sidecar_stamp_copy', 'plugin_sidecar_log', 'plugin_sidecar_log_truncate']) as w (name)
+    from unnest(array['plugin_sidecar_stamp', 'plugin_sidecar_log', 'plugin_sidecar_log_truncate']) as w (name)
    where not exists (select from pg_trigger t
                       where t.tgrelid = v_state and t.tgname = w.name and t.tgenabled in ('O', 'A'));
   if v_missing is not null then

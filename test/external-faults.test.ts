@@ -124,7 +124,7 @@ test.each([
 test("a disabled trigger leaves rows without a stamp: the next write of one is told", async () => {
   await using database = await attachedDatabase();
   await database.query("alter table plugin_state disable trigger plugin_sidecar_stamp");
-  await insert(database, "unstamped");
+  await database.query("update plugin_state set value_json = '2' where state_key = 'before'");
   expect(await faults(database)).toEqual([expect.stringContaining("plugin_sidecar_stamp")]);
   await expectMended(database);
 });

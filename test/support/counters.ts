@@ -30,10 +30,10 @@ export async function expectCounted(
             count(*) filter (where e.revision > r.revision) as beyond
        from plugin_sidecar.plugin_revisions r
        left join lateral (
-         select s.state_key as key, coalesce(s.sidecar_revision, x.revision) as revision,
+         select s.state_key as key, case when s.sidecar_write_id is null then s.sidecar_revision else x.revision end as revision,
                 octet_length(coalesce(s.scope_id, '')) + octet_length(s.namespace) + octet_length(s.state_key)
                   + octet_length(s.value_json::text) as bytes,
-                coalesce(s.sidecar_bytes, x.bytes) as noted_bytes
+                case when s.sidecar_write_id is null then s.sidecar_bytes else x.bytes end as noted_bytes
            from ${table} s
            left join plugin_sidecar.external_revisions x
              on x.plugin_id = s.plugin_id and x.stamp = s.sidecar_write_id

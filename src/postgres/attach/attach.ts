@@ -88,9 +88,8 @@ function defaults(): string[] {
   );
 }
 
-function createTrigger({ name, event, execute, when }: Trigger, table: string): string[] {
-  const isExternal = "current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar'";
-  const condition = when === undefined ? isExternal : `${isExternal} and ${when}`;
+function createTrigger({ name, event, execute }: Trigger, table: string): string[] {
+  const condition = "current_setting('plugin_sidecar.writer', true) is distinct from 'sidecar'";
   return [
     `create or replace trigger ${name} ${event.replace("%", table)} when (${condition}) execute function ${execute}`,
     `alter table ${table} enable trigger ${name}`,

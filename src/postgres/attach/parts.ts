@@ -29,8 +29,6 @@ export interface Trigger {
   /** When it runs: all of its definition between the name and the condition, with the table for `%`. */
   readonly event: string;
   readonly execute: string;
-  /** A condition beside that the writer is external. */
-  readonly when?: string;
 }
 
 /** They run for those who haven't said that they are a sidecar, for the length of their transaction. */
@@ -38,13 +36,6 @@ export const triggers: readonly Trigger[] = [
   {
     name: "plugin_sidecar_stamp",
     event: "before update on % for each row",
-    execute: "plugin_sidecar.stamp_external_write()",
-  },
-  {
-    // Inserted with all columns, copied from rows that the sidecar wrote: others have the default.
-    name: "plugin_sidecar_stamp_copy",
-    event: "before insert on % for each row",
-    when: "new.sidecar_write_id is null",
     execute: "plugin_sidecar.stamp_external_write()",
   },
   {
