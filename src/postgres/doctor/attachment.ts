@@ -60,12 +60,10 @@ export const addedColumnsCheck: Check = {
 async function judgeWrong(examination: Examination, wrong: readonly ColumnRow[]): Promise<Finding> {
   const table = stateTable(examination);
   const names = wrong.map(({ name }) => name);
-  const dependent = wantedTriggers.filter(({ when }) => names.some((name) => when?.includes(name)));
   return problem(
     "configuration",
     `of another type: ${wrong.map(({ name, type }) => `${name} ${type}`).join(", ")}`,
     say("They hold nothing that the host needs. As the owner:"),
-    ...dependent.map(({ name }) => sql(`drop trigger if exists ${name} on ${table};`)),
     ...names.map((name) => sql(`alter table ${table} drop column ${quote(name)};`)),
     ...(await migrateSteps(examination, anew)),
   );
