@@ -286,9 +286,11 @@ begin
     returning x.bytes
   ), forgotten as (
     delete from plugin_sidecar.external_revisions x
-     where x.plugin_id = p_plugin
-       and (x.stamp = any (array(select o.replaces from ordered o where o.replaces is not null))
-            or (select t.id from truncated t) is not null)
+     using (select o.replaces as stamp from ordered o where o.replaces is not null
+            union
+            select a.stamp from plugin_sidecar.external_revisions a cross join truncated t
+             where a.plugin_id = p_plugin and t.id is not null) gone
+     where x.plugin_id = p_plugin and x.stamp = gone.stamp
     returning x.bytes
   ), removed as (
     delete from plugin_sidecar.external_writes w
