@@ -2,7 +2,12 @@ import { readDatabaseCommand } from "../config/config.ts";
 import { detachOptions } from "../config/options.ts";
 import { resolveOptions } from "../config/resolve.ts";
 import { databaseStartError } from "../database.ts";
-import { type DetachOptions, detach as detachFrom, type Losses, lossesOf } from "../postgres/attach/detach.ts";
+import {
+  type DetachOptions,
+  detach as detachFrom,
+  type Losses,
+  lossesOf,
+} from "../postgres/attach/detach.ts";
 import { ownSchema } from "../postgres/own-schema.ts";
 import { ExitCode, usageError } from "../start-error.ts";
 import type { Invocation } from "./commands.ts";

@@ -53,34 +53,31 @@ export const addedColumnsCheck: Check = {
         ...(await migrateSteps(examination)),
       );
     }
-    return changed.length === 0 ? ok("present") : judgeDefaults(examination, changed);
+    return changed.length === 0 ? ok("present") : await judgeDefaults(examination, changed);
   },
 };
 
 async function judgeWrong(examination: Examination, wrong: readonly ColumnRow[]): Promise<Finding> {
   const table = stateTable(examination);
   const names = wrong.map(({ name }) => name);
-  const dependent = wantedTriggers.filter(({ when }) => names.some((name) => when?.includes(name)));
   return problem(
     "configuration",
     `of another type: ${wrong.map(({ name, type }) => `${name} ${type}`).join(", ")}`,
     say("They hold nothing that the host needs. As the owner:"),
-    ...dependent.map(({ name }) => sql(`drop trigger if exists ${name} on ${table};`)),
     ...names.map((name) => sql(`alter table ${table} drop column ${quote(name)};`)),
     ...(await migrateSteps(examination, anew)),
   );
 }
 
-function judgeDefaults(examination: Examination, changed: readonly ColumnRow[]): Finding {
-  const lost = columns.filter(({ name }) => changed.some((one) => one.name === name));
-  return warning(
-    `without their default: ${lost.map(({ name }) => name).join(", ")}; rows that other programs insert lack what it says`,
-    say("As the owner:"),
-    ...lost.map((one) =>
-      sql(
-        `alter table ${stateTable(examination)} alter column ${one.name} set default ${one.default};`,
-      ),
-    ),
+async function judgeDefaults(
+  examination: Examination,
+  changed: readonly ColumnRow[],
+): Promise<Finding> {
+  return problem(
+    "configuration",
+    `without their defaults: ${changed.map(({ name }) => name).join(", ")}; rows that other programs insert have no revision`,
+    say("Attach anew, which counts what was written meanwhile:"),
+    ...(await migrateSteps(examination, anew)),
   );
 }
 
