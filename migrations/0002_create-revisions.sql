@@ -319,8 +319,8 @@ begin
 end $$;
 
 -- Locks a plugin's counter for writes of the sidecar's, until the transaction ends, and tells it: external writes
--- that were committed by then have their revisions. All null when the plugin has no counter, or more external writes
--- than can be numbered at once, or is gone: settle_external_writes is to be called first, and says so.
+-- that were committed by then have their revisions. All null when the plugin is gone, has no
+-- counter, or more external writes than can be numbered at once: settle_external_writes is to be called first.
 create function plugin_sidecar.begin_writes(
   p_plugin uuid, out revision bigint, out entries bigint, out bytes bigint, out base_revision bigint,
   out external_xmax bigint, out external_open bigint[], out begun_at timestamptz)
@@ -335,7 +335,9 @@ begin
   select r.revision, r.entries, r.bytes, r.base_revision, r.external_xmax, r.external_open
     into begin_writes.revision, begin_writes.entries, begin_writes.bytes, begin_writes.base_revision,
          begin_writes.external_xmax, begin_writes.external_open
-    from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
+    from plugin_sidecar.plugin_revisions r
+   where r.plugin_id = p_plugin and exists (select from state_schema.plugins p where p.id = p_plugin)
+     for no key update of r;
   if not found then
     return;
   end if;
@@ -344,9 +346,7 @@ begin
      or begin_writes.external_open <> '{}'
         and exists (select from plugin_sidecar.external_writes w
                      where w.plugin_id = p_plugin and w.xact = any (begin_writes.external_open)) then
-    -- The host has removed the plugin: settle_external_writes says so.
-    if not exists (select from state_schema.plugins p where p.id = p_plugin)
-       or plugin_sidecar.number_external_writes(p_plugin, 20000) then
+    if plugin_sidecar.number_external_writes(p_plugin, 20000) then
       begin_writes.revision := null;
       return;
     end if;

@@ -38,7 +38,7 @@ $$;
 --
 -- Answers a row for each entry asked for, in that order; where there is no such entry, its columns
 -- are null. Of an entry with a large value (compressed, more than 8 kB, or 64 kB of text) the value is
--- null, and to be asked for by read_large_entries. No rows when the plugin has no counter.
+-- null, and to be asked for by read_large_entries. No rows when settle_external_writes is to be called first.
 create function plugin_sidecar.read_entries(
   p_plugin uuid, p_kind text[], p_id text[], p_namespace text[], p_key text[])
 returns table (
@@ -88,6 +88,7 @@ begin
         order by s.scope_id, s.state_key limit 1)
     ) e on true
    where r.plugin_id = p_plugin
+     and exists (select from state_schema.plugins p where p.id = p_plugin)
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'
@@ -145,6 +146,7 @@ begin
           order by s.scope_id, s.state_key limit 1)
       ) e on true
      where r.plugin_id = p_plugin
+       and exists (select from state_schema.plugins p where p.id = p_plugin)
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'
@@ -171,7 +173,7 @@ end $$;
 -- one. Values stay in TOAST until their entry's turn has come.
 --
 -- Answers the entries, and then a row without a key, whose revision is the plugin's and whose
--- is_more says whether the range has more entries. No rows when the plugin has no counter.
+-- is_more says whether the range has more entries. No rows when settle_external_writes is to be called first.
 create function plugin_sidecar.list_entries(
   p_plugin uuid, p_kind text, p_id text, p_namespace text, p_from text, p_inclusive boolean,
   p_before text, p_reverse boolean, p_keys_only boolean, p_limit int, p_max_bytes int)
@@ -193,6 +195,7 @@ begin
   select r.revision, r.base_revision into v_counter
     from plugin_sidecar.plugin_revisions r
    where r.plugin_id = p_plugin
+     and exists (select from state_schema.plugins p where p.id = p_plugin)
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'

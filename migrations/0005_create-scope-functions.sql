@@ -132,7 +132,7 @@ end $$;
 -- takes 0.1 s.
 --
 -- Answers the places, and then a row without a kind, whose revision is the plugin's and whose is_more
--- says whether there are more places. No rows when the plugin has no counter.
+-- says whether there are more places. No rows when settle_external_writes is to be called first.
 create function plugin_sidecar.list_scopes(
   p_plugin uuid, p_kinds text[], p_id text, p_namespace text, p_limit int, p_max_entries bigint)
 returns table (
@@ -157,6 +157,7 @@ begin
   select r.revision into v_revision
     from plugin_sidecar.plugin_revisions r
    where r.plugin_id = p_plugin
+     and exists (select from state_schema.plugins p where p.id = p_plugin)
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'

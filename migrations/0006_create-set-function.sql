@@ -9,7 +9,7 @@
 -- array that is empty when none has a time to live.
 --
 -- Answers one row, as answer_rows does: outcomes (1 where there was an entry, otherwise 0) and revisions.
--- No rows when the plugin has no counter. Raises what write_entries does.
+-- No rows when settle_external_writes is to be called first. Raises what write_entries does.
 create function plugin_sidecar.set_entries(
   p_plugin uuid, p_lane uuid, p_batch bigint, p_kind text[], p_id text[], p_namespace text[], p_key text[],
   p_value jsonb, p_ttl_us bigint[])

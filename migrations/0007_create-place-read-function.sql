@@ -41,6 +41,7 @@ begin
          order by s.state_key limit 1
       ) e on true
      where r.plugin_id = p_plugin
+       and exists (select from state_schema.plugins p where p.id = p_plugin)
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'
@@ -68,6 +69,7 @@ begin
          order by s.scope_id, s.state_key limit 1
       ) e on true
      where r.plugin_id = p_plugin
+       and exists (select from state_schema.plugins p where p.id = p_plugin)
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'

@@ -169,7 +169,7 @@ test("a host whose role has no rights on the sidecar's schema writes as before, 
     await database.query("select plugin_sidecar.settle_external_writes(id, true) from plugins");
     const rows = await database.query(
       `select s.value_json, x.revision
-         from plugin_state s join plugin_sidecar.external_revisions x on x.write_id = s.sidecar_write_id`,
+         from plugin_state s join plugin_sidecar.external_revisions x on x.stamp = s.sidecar_write_id`,
     );
     const counters = await database.query("select revision from plugin_sidecar.plugin_revisions");
     expect(rows).toEqual([{ value_json: 2, revision: "2" }]);

@@ -46,9 +46,7 @@ export async function shapeOf(client: pg.Client, table: string): Promise<Shape> 
     ({ unlessBytewise }) => unlessBytewise?.some((name) => found.sorted.includes(name)) ?? true,
   );
   return {
-    missingColumns: columns
-      .map(({ name }) => name)
-      .filter((name) => !found.columns.includes(name)),
+    missingColumns: columns.map(({ name }) => name).filter((name) => !found.columns.includes(name)),
     isLogged: triggers.every(({ name }) => found.triggers.includes(name)) && !found.has_faults,
     isCounted: found.is_counted,
     missingIndexes: wanted.filter(({ name }) => !found.indexes.includes(name)),
