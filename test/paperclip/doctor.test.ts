@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { servingRole } from "../support/global-setup.ts";
-import { followAdvice } from "./advice.ts";
+import { follow, followAdvice } from "./advice.ts";
 import { entriesOf, instance } from "./entries.ts";
 import { HostDatabase } from "./host-database.ts";
-import { AttachedSidecar, attach, command } from "./sidecar.ts";
+import { AttachedSidecar, attach, command, type DoctorCheck } from "./sidecar.ts";
 
 const uniqueColumns = "(plugin_id, scope_kind, scope_id, namespace, state_key)";
 const withoutNullsNotDistinct = `
@@ -75,10 +75,10 @@ test.each(Object.entries(unreachable))(
     );
 
     const { stdout } = await command(database, "doctor", "--json", "--role", servingRole);
-    const { checks } = JSON.parse(stdout) as { checks: { message: string; remedy?: string }[] };
+    const { checks } = JSON.parse(stdout) as { checks: DoctorCheck[] };
     const named = checks.find(({ message }) => /no call/.test(message));
-    expect(named?.remedy).toMatch(/;$/m);
-    await database.psql(named!.remedy!.slice(named!.remedy!.indexOf(":\n") + 1));
+    expect(named?.remedy?.some((step) => "sql" in step)).toBe(true);
+    await follow(database, named!.remedy!);
     const after = await command(database, "doctor", "--role", servingRole);
     expect(after.stdout.match(/^(warning|problem) .*/gm)).toEqual(
       before.match(/^(warning|problem) .*/gm),

@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { fileURLToPath } from "node:url";
+import type { Remedy } from "../../src/postgres/doctor/remedy.ts";
 import { TestClient } from "../support/client.ts";
 import { healthOf } from "../support/health.ts";
 import { type HostLine, hostLine } from "../support/host-line.ts";
@@ -63,7 +64,7 @@ export interface DoctorCheck {
   readonly name: string;
   readonly verdict: "ok" | "warning" | "problem";
   readonly message: string;
-  readonly remedy?: string;
+  readonly remedy?: Remedy;
 }
 
 /** What `doctor` says is a problem. */
