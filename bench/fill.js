@@ -40,6 +40,8 @@ const insertStatement = `
  */
 export async function fill(client, pluginId, place, count) {
   await client.query("begin");
+  // A plugin that nobody has used yet has no counter.
+  await client.query("select plugin_sidecar.settle_external_writes($1, true)", [pluginId]);
   const counted = await client.query(countStatement, [pluginId, count]);
   const before = Number(counted.rows[0].before);
   let bytes = 0;

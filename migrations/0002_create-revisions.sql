@@ -563,6 +563,9 @@ end $$;
 
 -- Counts the entries of the next plugin that wasn't counted in this attachment, and begins a new epoch of its
 -- revisions. Answers its id, or null when all are counted: then the attachment is complete.
+--
+-- The new base_revision is above every revision that was known, also if the counter is gone and rows alone have
+-- some, as after somebody dropped this schema: no condition on a revision of before holds.
 create function plugin_sidecar.attach_next_plugin() returns uuid
 language plpgsql
 set search_path = pg_catalog, pg_temp
@@ -570,7 +573,7 @@ as $$
 declare
   v_attachment uuid;
   v_plugin uuid;
-  v_base bigint;
+  v_revision bigint;
 begin
   select i.attachment into v_attachment from plugin_sidecar.installation i;
   select p.id into v_plugin from state_schema.plugins p
@@ -583,32 +586,31 @@ begin
   end if;
   insert into plugin_sidecar.plugin_revisions (plugin_id, attachment) values (v_plugin, gen_random_uuid())
   on conflict do nothing;
-  perform from plugin_sidecar.plugin_revisions r where r.plugin_id = v_plugin for update;
-  update plugin_sidecar.plugin_revisions r
-     set revision = r.revision + (r.revision > 0)::int, base_revision = r.revision + (r.revision > 0)::int,
-         epoch = gen_random_uuid(), attachment = v_attachment
-   where r.plugin_id = v_plugin
-   returning r.revision into v_base;
+  select r.revision into v_revision from plugin_sidecar.plugin_revisions r where r.plugin_id = v_plugin for update;
   delete from plugin_sidecar.external_revisions x where x.plugin_id = v_plugin;
   -- In one statement, so that a write is counted or numbered later, but not both.
   with logged as (
     delete from plugin_sidecar.external_writes w where w.plugin_id = v_plugin
   ), measured as materialized (
-    select s.sidecar_write_id as stamp,
+    select s.sidecar_write_id as stamp, s.sidecar_revision as revision,
            plugin_sidecar.entry_bytes(s.scope_id, s.namespace, s.state_key, s.value_json) as bytes
       from state_schema.plugin_state s where s.plugin_id = v_plugin
+  ), counted as materialized (
+    select count(*) as entries, coalesce(sum(m.bytes), 0) as bytes, greatest(v_revision, max(m.revision)) as known
+      from measured m
+  ), based as materialized (
+    select c.known + (c.known > 0)::int as revision from counted c
   ), kept as (
     insert into plugin_sidecar.external_revisions (plugin_id, stamp, revision, bytes)
-    select v_plugin, m.stamp, v_base, m.bytes from measured m where m.stamp is not null
+    select v_plugin, m.stamp, b.revision, m.bytes from measured m cross join based b where m.stamp is not null
     on conflict (plugin_id, stamp) do nothing
-  ), counted as (
-    select count(*) as entries, coalesce(sum(m.bytes), 0) as bytes from measured m
   )
   update plugin_sidecar.plugin_revisions r
-     set entries = c.entries, bytes = c.bytes,
+     set revision = b.revision, base_revision = b.revision, epoch = gen_random_uuid(), attachment = v_attachment,
+         entries = c.entries, bytes = c.bytes,
          external_xmax = pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
          external_open = array(select x::text::bigint from pg_snapshot_xip(pg_current_snapshot()) x)
-    from counted c
+    from counted c cross join based b
    where r.plugin_id = v_plugin;
   return v_plugin;
 end $$;

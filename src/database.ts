@@ -71,6 +71,10 @@ export interface Preparation extends Waiting {
   readonly migrate: boolean;
   /** False: the role needn't be one that can serve. */
   readonly forServing?: boolean;
+  /** Counts all entries again, also if nothing is missing. */
+  readonly attachAnew?: boolean;
+  /** Told what takes its time: a sentence for a person. By default the log is. */
+  readonly onProgress?: (message: string) => void;
 }
 
 /**
@@ -120,12 +124,12 @@ export async function prepareDatabase(
   log: Log,
   signal: AbortSignal,
 ): Promise<string[]> {
-  const { stateSchema } = preparation;
+  const { stateSchema, attachAnew = false, onProgress = (said) => log.info(said) } = preparation;
   const prepare = async () => {
     let ran: string[] = [];
     if (preparation.migrate) {
       await requireHostTables(migrationConnection, stateSchema, signal);
-      ran = await migrate(migrationConnection, stateSchema, { signal });
+      ran = await migrate(migrationConnection, stateSchema, { signal, onProgress, attachAnew });
       if (migrationConnection !== connection) {
         await grantServing(migrationConnection, connection, stateSchema, signal);
       }

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import pg from "pg";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
-import { expectCounted } from "./support/counters.ts";
+import { expectCounted, settle } from "./support/counters.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { testSidecar } from "./support/sidecar.ts";
 
@@ -62,6 +63,21 @@ test("external writes of a plugin that nobody serves get their revisions from an
     ]),
   ).toEqual([]);
   await expectCounted(database, plugin);
+});
+
+test("a sweep takes no counter of a plugin that has no external writes", async () => {
+  const plugin = await database.addPlugin("quiet");
+  await insert(plugin, 1);
+  await settle(database, plugin);
+  const holder = new pg.Client(database.connection);
+  await holder.connect();
+  onTestFinished(() => holder.end());
+  await holder.query("begin; select from plugin_sidecar.plugin_revisions for update");
+  const settled = await database.query(
+    "select is_registered, more from plugin_sidecar.settle_external_writes($1, true)",
+    [plugin],
+  );
+  expect(settled).toEqual([{ is_registered: true, more: false }]);
 });
 
 describe("what is kept for a plugin that is gone", () => {

@@ -75,11 +75,12 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "migrate",
     summary: "bring the database's schema up to date",
-    description: `Brings the schema of the database up to what this release needs, and prints what it did. Safe to run again, and by many at once. With a URL for migrations it uses that, and then grants the role of the database URL what serving needs. \`serve\` does the same at start, unless told --no-migrate.`,
+    description: `Brings the schema of the database up to what this release needs, attaches to the tables of the state, and prints the migrations it ran; on stderr what takes its time. Safe to run again, and by many at once. With a URL for migrations it uses that, and then grants the role of the database URL what serving needs. \`serve\` does the same at start, unless told --no-migrate.`,
     options: migrateOptions,
     examples: [
       ["DATABASE_URL=postgres://owner@db/app plugin-state migrate", "as a role that may create"],
       ["plugin-state migrate --state-schema public", "attach to the tables that Paperclip made"],
+      ["plugin-state migrate --attach-anew", "count all entries again, as doctor advises"],
     ],
     exitCodes: databaseExitCodes,
     run: async (invocation) => (await import("./migrate.ts")).migrate(invocation),
@@ -118,10 +119,14 @@ export const commands: readonly CommandSpec[] = [
   {
     name: "doctor",
     summary: "check the database and say what to do",
-    description: `Looks at the database as a sidecar would and changes nothing: a line for each check with ok, warning or problem, and what to do about it. Warnings alone exit with 0.`,
+    description: `Looks at the database as a sidecar would and changes nothing: a line for each check with ok, warning or problem, and below it what to do. Commands and SQL stand further in, to be run as they are, in order; then ask again. Works on any database, also before the first migration. Warnings alone exit with 0.`,
     options: doctorOptions,
     examples: [
       ["DATABASE_URL=postgres://app@db/app plugin-state doctor", "as the role that serves"],
+      [
+        "plugin-state doctor --state-schema public",
+        "before attaching to a host's tables, and after",
+      ],
       ["plugin-state doctor --role app --json", "the rights of another role, for programs"],
     ],
     exitCodes: databaseExitCodes.map(({ code, meaning }) =>

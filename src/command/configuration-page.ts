@@ -1,6 +1,6 @@
 import { configFileJsonSchema } from "../config/config-file-schema.ts";
 import type { OptionSpec, OptionTable } from "../config/option.ts";
-import { migrateOptions } from "../config/options.ts";
+import { databaseOptions, migrationOptions } from "../config/options.ts";
 import { type ExitCodeMeaning, exitCodes } from "../start-error.ts";
 import { type CommandSpec, commands } from "./commands.ts";
 
@@ -104,13 +104,15 @@ function firstParagraph(description: string): string {
   return description.split("\n\n")[0] ?? "";
 }
 
+const ofDatabase: OptionTable = { ...databaseOptions, ...migrationOptions };
+
 /** The table of the database is printed once, for `serve`. */
 function optionTables({ name, options }: CommandSpec): string {
   if (name === "serve") return optionTable(options);
   const own = Object.fromEntries(
-    Object.entries(options).filter(([option]) => !(option in migrateOptions)),
+    Object.entries(options).filter(([option]) => !(option in ofDatabase)),
   );
-  const shared = Object.entries(options).filter(([option]) => option in migrateOptions);
+  const shared = Object.entries(options).filter(([option]) => option in ofDatabase);
   const flags = shared.map(([, { flag }]) => `\`${flag}\``);
   return [
     optionTable(own),

@@ -5,6 +5,7 @@ import { openStreamOf } from "../rpc/open-streams.ts";
 import type { OutgoingStatus } from "../rpc/outgoing-status.ts";
 import { noteRefusedReply, type Overloaded } from "../rpc/overloaded.ts";
 import { derivedCalls } from "./derived-call.ts";
+import { forgetWhenClosed } from "./ended-streams.ts";
 
 /** Smaller replies aren't counted: a connection has at most 1,024 of them. */
 const countedReplyBytes = 16 * 1024;
@@ -48,6 +49,7 @@ export function boundCalls(connections: Connections, overloaded: Overloaded): Se
     const derived = bounded(call);
     const base = derived as unknown as BaseCall;
     openStreamOf(base.stream)?.answerBy(base);
+    forgetWhenClosed(base.stream);
     if (method.responseStream) {
       admitLong(base, connections, overloaded);
     }

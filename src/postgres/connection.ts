@@ -1,4 +1,5 @@
 import pg from "pg";
+import { ownSession } from "./open-session.ts";
 import { Sockets } from "./sockets.ts";
 
 /** Where a database is, and what may be asked of the way to it. */
@@ -11,7 +12,8 @@ export interface Connection extends pg.ClientConfig {
 const connectMs = 10_000;
 
 /**
- * Opens one connection of its own, runs `work` on it, and closes it.
+ * Opens one connection of its own, runs `work` on it, and closes it. Its session has the settings that ours
+ * need, unless a pooler is in between.
  *
  * @param signal Cuts the connection when it aborts, whatever is waited for: then this rejects with its reason.
  */
@@ -34,6 +36,7 @@ export async function withClient<T>(
   signal?.addEventListener("abort", cut);
   try {
     await client.connect();
+    await ownSession(client);
     return await work(client);
   } catch (error) {
     signal?.throwIfAborted();

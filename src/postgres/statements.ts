@@ -177,10 +177,16 @@ export const prepareSession: Statement = {
            set_config('tcp_user_timeout', '30s', false)`,
 };
 
-/** Whether the server is a standby. A primary doesn't become one while it has sessions. */
+/**
+ * Whether the server is a standby, and which of its processes answers. A primary doesn't become one while
+ * it has sessions. The settings last as long as the message: the role's may leave it no time to be compiled.
+ */
 export const checkStandby: Statement = {
   name: "check_standby",
-  text: "select pg_is_in_recovery() as standby",
+  text: `
+    set local statement_timeout = 0;
+    set local jit = off;
+    select pg_is_in_recovery() as standby, pg_backend_pid() as pid`,
 };
 
 /** The statements that name the host's registry, which is in the schema of the state. */

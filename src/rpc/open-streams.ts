@@ -87,6 +87,7 @@ export class OpenStreams {
     } else {
       newer.older = older;
     }
+    Reflect.deleteProperty(removed.stream, place);
     removed.older = undefined;
     removed.newer = undefined;
   }

@@ -2,6 +2,7 @@ import type { Server, ServerInterceptor } from "@grpc/grpc-js";
 import { boundCalls } from "../internals/bounded-calls.ts";
 import { checkInternals } from "../internals/check.ts";
 import { setHttp2Options } from "../internals/grpc-server.ts";
+import { runUnaryCalls } from "../internals/unary-calls.ts";
 import { Connections, type Refusal } from "./connections.ts";
 import { defaultMaxCallMs } from "./default-bounds.ts";
 import { prepareListeners } from "./http2-servers.ts";
@@ -85,6 +86,7 @@ export function createGrpcServer(limits: ServerLimits): Server {
     ],
   });
   addUnknownMethod(server);
+  runUnaryCalls(server);
   prepareListeners(server, { connections, hasMethod: (path) => server.hasMethod(path) });
   setHttp2Options(server, { ...resetLimits, maxHeaderListSize });
   return server;

@@ -59,7 +59,7 @@ test.each([
   [
     ["xyz"],
     "unknown command 'xyz'",
-    "The commands are serve, migrate, plugin, doctor, grants, health, version",
+    "The commands are serve, migrate, detach, plugin, doctor, grants, health, version",
   ],
   [["plugin", "ad"], "unknown command 'ad'", "Did you mean add?"],
   [["plugin"], "plugin-state plugin needs one of its commands", "plugin-state plugin --help"],

@@ -9,7 +9,7 @@ test("doctor prints a line for each check, and exits with 0 when there are only 
   expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
   expect(stdout).toMatch(/^ok {7}connection {7}database test_\w+ answered in \d+ ms; role \S+$/m);
   expect(stdout).toMatch(
-    /^warning {2}plugins {10}none is registered\n {26}Let the host install one/m,
+    /^warning {2}plugins {10}none is registered\n {26}Register one.*\n {28}plugin-state plugin add demo$/m,
   );
 });
 
@@ -25,15 +25,15 @@ test("doctor --json prints an object for programs", async () => {
     verdict: "ok",
     message: `role ${servingRole} may do all that serving needs`,
   });
+  expect(checks.find(({ name }: { name: string }) => name === "plugins").remedy).toEqual([
+    { say: "Register one, by any key:" },
+    { run: "plugin-state plugin add demo" },
+  ]);
 });
 
 test.each([
   [77, "grants", `revoke select on plugin_sidecar.plugins from ${servingRole}`],
-  [
-    78,
-    "triggers",
-    "drop trigger plugin_sidecar_count_foreign_write on plugin_sidecar.plugin_state",
-  ],
+  [78, "triggers", "drop trigger plugin_sidecar_log on plugin_sidecar.plugin_state"],
   [
     69,
     "writable",
@@ -78,4 +78,15 @@ test("a role that there isn't is a wrong flag", async () => {
   const { code, stderr } = await run(args, { DATABASE_URL: database.ownerUrl });
   expect(code).toBe(64);
   expect(stderr).toBe("plugin-state: there is no role nobody at all\n");
+});
+
+test("what doctor advises names the database as doctor was told it, but no password", async () => {
+  await using database = await testDatabase("template0");
+  const url = new URL(database.ownerUrl);
+  url.password = "hunter2";
+  const { stdout } = await run(["doctor", "--database-url", url.href]);
+  url.password = "PASSWORD";
+  expect(stdout).toMatch(/^ +plugin-state migrate --database-url /m);
+  expect(stdout).toContain(url.href);
+  expect(stdout).not.toContain("hunter2");
 });

@@ -1,18 +1,17 @@
 import pg from "pg";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { DoctorLimits } from "../../src/postgres/doctor/check.ts";
 import { type ExamineOptions, examine, type Result } from "../../src/postgres/doctor/examine.ts";
-import { judgeVersion } from "../../src/postgres/doctor/server.ts";
 import { judgePlain, judgeTls } from "../../src/postgres/doctor/way.ts";
+import { migrate } from "../../src/postgres/migrate.ts";
 import { databaseUrl, type TestDatabase, testDatabase } from "../support/database.ts";
 import { servingRole } from "../support/global-setup.ts";
 import { hostTables } from "../support/host-tables.ts";
+import { attachedDatabase, examined, follow, limits } from "./attached-database.ts";
 
 let database: TestDatabase;
 
 beforeEach(async () => {
-  database = await testDatabase();
-  await database.addPlugin("demo");
+  database = await attachedDatabase();
 });
 
 afterEach(async () => {
@@ -20,39 +19,19 @@ afterEach(async () => {
   await database[Symbol.asyncDispose]();
 });
 
-const limits: DoctorLimits = {
-  freeConnections: 50,
-  clockSkewMs: 2_000,
-  transactionSeconds: 600,
-  deadRows: 10_000,
-  frozenAge: 1_000_000_000,
-};
-
-/** What doctor finds when it connects straight to the server: as the serving role, or as the owner. */
-async function examined(
-  options: Partial<ExamineOptions> & { as?: "owner" } = {},
-): Promise<Result[]> {
-  const { as, ...others } = options;
-  const url = new URL(database.ownerUrl);
-  url.username = as === "owner" ? url.username : servingRole;
-  const connection = { connectionString: url.href };
-  const defaults = { stateSchema: "plugin_sidecar", isEmbedded: false, limits };
-  return await examine(connection, { ...defaults, ...others });
-}
-
 /** One check's line. */
 async function finding(
   name: string,
-  options: Parameters<typeof examined>[0] = {},
+  options: Partial<ExamineOptions> & { as?: "owner" } = {},
 ): Promise<Result | undefined> {
-  return (await examined(options)).find((one) => one.name === name);
+  return (await examined(database, options)).find((one) => one.name === name);
 }
 
-/** Runs what a remedy says after its first line, which addresses the reader. */
-async function follow(remedy = ""): Promise<void> {
-  await database.query(remedy.slice(remedy.indexOf("\n") + 1));
-}
+/** Statements or commands are there to be run. */
+const withSteps = (kind: "say" | "sql" | "run", pattern = /./) =>
+  expect.arrayContaining([{ [kind]: expect.stringMatching(pattern) }]);
 
+const defaults = { stateSchema: "plugin_sidecar", isEmbedded: false };
 const onState = "on plugin_sidecar.plugin_state";
 const alterState = "alter table plugin_sidecar.plugin_state";
 const entryColumns = "(plugin_id, scope_kind, scope_id, namespace, state_key)";
@@ -60,27 +39,33 @@ const currentDatabase = (change: string) =>
   `do $$ begin execute format('alter database %I ${change}', current_database()); end $$`;
 
 test("a migrated database with a serving role and a plugin has nothing but ok", async () => {
-  const results = await examined();
+  const results = await examined(database);
   expect(results.filter(({ verdict }) => verdict !== "ok")).toEqual([]);
   expect(results.map(({ name }) => name)).toEqual([
     "connection",
     "tls",
     "pooler",
     "server-version",
+    "writable",
     "encoding",
     "collation",
-    "writable",
+    "settings",
     "durability",
     "connections",
     "transactions",
     "clock",
+    "row-security",
+    "duplicates",
+    "table",
+    "names",
     "schema",
     "grants",
     "least-privilege",
-    "table",
-    "duplicates",
+    "columns",
     "triggers",
+    "trigger-faults",
     "indexes",
+    "counters",
     "vacuum",
     "plugins",
   ]);
@@ -111,7 +96,7 @@ describe("what a remedy says mends it:", () => {
     [
       "duplicates",
       "problem",
-      /^1 entries without a scope id/,
+      /^1 entries are there more than once/,
       `${alterState} drop constraint plugin_state_unique_entry_idx;
        insert into plugin_sidecar.plugin_state (plugin_id, scope_kind, state_key, value_json)
        select id, 'instance', 'k', to_jsonb(n) from plugin_sidecar.plugins, generate_series(1, 3) n`,
@@ -119,8 +104,28 @@ describe("what a remedy says mends it:", () => {
     [
       "triggers",
       "problem",
-      /disabled: plugin_sidecar_number_foreign_write/,
-      `${alterState} disable trigger plugin_sidecar_number_foreign_write`,
+      /disabled: plugin_sidecar_log;/,
+      `${alterState} disable trigger plugin_sidecar_log`,
+    ],
+    [
+      "triggers",
+      "problem",
+      /missing: plugin_sidecar_log_truncate/,
+      `drop trigger plugin_sidecar_log_truncate ${onState}`,
+    ],
+    ["columns", "problem", /missing: sidecar_bytes/, `${alterState} drop sidecar_bytes`],
+    [
+      "columns",
+      "problem",
+      /of another type: sidecar_write_id bigint/,
+      `drop trigger plugin_sidecar_stamp_copy ${onState};
+       ${alterState} drop sidecar_write_id; ${alterState} add sidecar_write_id bigint`,
+    ],
+    [
+      "columns",
+      "warning",
+      /without their default: sidecar_write_id, sidecar_created_at/,
+      `${alterState} alter sidecar_write_id drop default, alter sidecar_created_at drop default`,
     ],
     [
       "indexes",
@@ -140,7 +145,7 @@ describe("what a remedy says mends it:", () => {
 
     const found = await finding(check, { as: "owner", role: servingRole });
     expect(found).toMatchObject({ verdict, message: expect.stringMatching(message) });
-    await follow(found?.remedy);
+    await follow(database, found?.remedy);
     expect(await finding(check, { as: "owner", role: servingRole })).toMatchObject({
       verdict: "ok",
     });
@@ -150,12 +155,6 @@ describe("what a remedy says mends it:", () => {
 describe("said, with what to do about it:", () => {
   test.for<[check: string, verdict: string, message: RegExp, damage: string]>([
     ["writable", "problem", /read-only/, currentDatabase("set default_transaction_read_only = on")],
-    [
-      "durability",
-      "problem",
-      /synchronous_commit is off: a crash may lose/,
-      currentDatabase("set synchronous_commit = off"),
-    ],
     [
       "connections",
       "warning",
@@ -180,13 +179,7 @@ describe("said, with what to do about it:", () => {
       /state is in schema elsewhere/,
       "update plugin_sidecar.installation set schema_of_state = 'elsewhere'",
     ],
-    ["table", "problem", /lacks columns: size_bytes int8$/, `${alterState} drop size_bytes`],
-    [
-      "triggers",
-      "problem",
-      /missing: plugin_sidecar_count_foreign_truncate/,
-      `drop trigger plugin_sidecar_count_foreign_truncate ${onState}`,
-    ],
+    ["table", "problem", /lacks columns: updated_at timestamptz$/, `${alterState} drop updated_at`],
     [
       "vacuum",
       "warning",
@@ -211,19 +204,26 @@ describe("said, with what to do about it:", () => {
     expect(await finding(check)).toMatchObject({
       verdict,
       message: expect.stringMatching(message),
-      remedy: expect.stringMatching(/.{20}/),
+      remedy: withSteps("say", /.{10}/),
     });
   });
 });
 
-test("what another role's sessions begin with counts, not what doctor's own does", async () => {
-  await database.query(
-    `do $$ begin execute format('alter role ${servingRole} in database %I set synchronous_commit = off',
-       current_database()); end $$`,
-  );
-  const found = (role: string) => finding("durability", { as: "owner", role });
-  expect(await found(servingRole)).toMatchObject({ verdict: "problem", kind: "configuration" });
-  expect(await found("pg_monitor")).toMatchObject({ verdict: "ok" });
+test("synchronous_commit may be off for the role: a sidecar that isn't pooled switches it on", async () => {
+  await database.query(currentDatabase("set synchronous_commit = off"));
+  expect(await finding("durability")).toMatchObject({
+    verdict: "ok",
+    message: expect.stringMatching(/synchronous_commit is on/),
+  });
+});
+
+test("synchronous_commit that the database URL switches off is a problem", async () => {
+  const asked = `${database.ownerUrl}&options=-c%20synchronous_commit%3Doff`;
+  const results = await examine({ connectionString: asked }, { ...defaults, limits });
+  expect(results.find(({ name }) => name === "durability")).toMatchObject({
+    verdict: "problem",
+    message: expect.stringMatching(/synchronous_commit is off: a crash may lose/),
+  });
 });
 
 test("a role that owns everything is more than serving needs, but for the embedded database", async () => {
@@ -251,7 +251,7 @@ test("a role that may not log in, or not connect, is a problem of permission", a
   const monitor = await finding("grants", { as: "owner", role: "pg_monitor" });
   expect(monitor).toMatchObject({
     kind: "permission",
-    remedy: 'alter role "pg_monitor" login;',
+    remedy: withSteps("sql", /^alter role "pg_monitor" login;$/),
   });
   await database.query(
     "do $$ begin execute format('revoke connect on database %I from public', current_database()); end $$",
@@ -259,9 +259,9 @@ test("a role that may not log in, or not connect, is a problem of permission", a
   const cut = await finding("grants", { as: "owner", role: servingRole });
   expect(cut).toMatchObject({
     kind: "permission",
-    remedy: expect.stringMatching(/^grant connect on database/),
+    remedy: withSteps("sql", /^grant connect on database/),
   });
-  await database.query(cut?.remedy ?? "");
+  await follow(database, cut?.remedy);
   expect(await finding("grants", { as: "owner", role: servingRole })).toMatchObject({
     verdict: "ok",
   });
@@ -269,7 +269,7 @@ test("a role that may not log in, or not connect, is a problem of permission", a
 
 test("a role that can't see the schema is told what it lacks, and the rest goes on", async () => {
   await database.query(`revoke all on schema plugin_sidecar from ${servingRole}`);
-  const results = await examined();
+  const results = await examined(database);
   const of = (name: string) => results.find((one) => one.name === name);
   expect(of("schema")).toMatchObject({
     kind: "permission",
@@ -277,7 +277,7 @@ test("a role that can't see the schema is told what it lacks, and the rest goes 
   });
   expect(of("grants")).toMatchObject({
     kind: "permission",
-    remedy: expect.stringMatching(/grant usage on schema/),
+    remedy: withSteps("sql", /^grant usage on schema/),
   });
   expect(of("writable")).toMatchObject({ verdict: "ok" });
 });
@@ -292,14 +292,13 @@ test("what is in a schema isn't looked at where there is none", async () => {
     name: "schema",
     verdict: "problem",
     kind: "configuration",
-    remedy: expect.stringContaining("plugin-state migrate"),
+    remedy: withSteps("run", /^plugin-state migrate$/),
   });
 });
 
 test("a host's table in another collation needs the indexes in byte order", async () => {
   await using attached = await testDatabase("template0");
   await attached.query(hostTables);
-  const { migrate } = await import("../../src/postgres/migrate.ts");
   await migrate(attached.connection, "public");
   const options = { stateSchema: "public", isEmbedded: false, limits };
   const indexes = async () =>
@@ -313,8 +312,30 @@ test("a host's table in another collation needs the indexes in byte order", asyn
     verdict: "warning",
     message: expect.stringMatching(/key_order_idx.*scope_order_idx/),
   });
-  await attached.query(found?.remedy?.slice(found.remedy.indexOf("\n")) ?? "");
+  expect(found?.remedy).toEqual([{ run: "plugin-state migrate --state-schema public" }]);
+  await migrate(attached.connection, "public");
   expect(await indexes()).toMatchObject({ verdict: "ok" });
+});
+
+test("an index that is being built isn't taken for one that a killed build left", async () => {
+  const writer = new pg.Client(database.connection);
+  await writer.connect();
+  // A build waits for every transaction that began before it.
+  await writer.query("begin; update plugin_sidecar.plugin_state set updated_at = now()");
+  const built = database.query(
+    "create index concurrently another_idx on plugin_sidecar.plugin_state (updated_at)",
+  );
+  for (const as of [{}, { as: "owner" as const }]) {
+    await expect
+      .poll(() => finding("indexes", as))
+      .toMatchObject({
+        verdict: "warning",
+        message: expect.stringMatching(/^being built: another_idx/),
+      });
+  }
+  await writer.end();
+  await built;
+  expect(await finding("indexes")).toMatchObject({ verdict: "ok" });
 });
 
 test("a database that can't hold every character is a problem", async () => {
@@ -358,6 +379,15 @@ test("a system that sorts otherwise than when the database was made is warned of
   } finally {
     await database.query(`drop database ${name} with (force)`);
   }
+});
+
+test("the default schema is told, too, for the environment may name another", async () => {
+  const results = await examined(database, { stateSchema: "public" });
+  expect(results.at(-1)).toMatchObject({
+    name: "schema",
+    verdict: "problem",
+    remedy: withSteps("run", /^plugin-state doctor --state-schema plugin_sidecar$/),
+  });
 });
 
 test("a transaction that is open for long is named", async () => {
@@ -414,7 +444,13 @@ test("a connection to another machine should have TLS, with a certificate that i
   expect([judgeTls(true).verdict, judgeTls(false).verdict]).toEqual(["ok", "warning"]);
 });
 
-test("PostgreSQL 14 is too old, 15 isn't", () => {
-  expect(judgeVersion(140_019, "14.19")).toMatchObject({ verdict: "problem" });
-  expect(judgeVersion(150_000, "15.0")).toMatchObject({ verdict: "ok" });
+test("a server before PostgreSQL 15 is told to be too old, and nothing else is looked at", async () => {
+  const results = await examined(database, { limits: { ...limits, minServerVersion: 990_000 } });
+  expect(results.map(({ name }) => name).slice(-2)).toEqual(["server-version", "writable"]);
+  expect(results.at(-2)).toMatchObject({
+    name: "server-version",
+    verdict: "problem",
+    message: expect.stringMatching(/^PostgreSQL \d+.* is too old$/),
+    remedy: withSteps("say", /PostgreSQL 15 or later/),
+  });
 });

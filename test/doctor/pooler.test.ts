@@ -26,7 +26,7 @@ test.runIf(isPooled)("named statements that a pooler loses are a problem", async
     message: expect.stringMatching(
       /shares server connections between transactions, and loses named statements/,
     ),
-    remedy: expect.stringContaining("--no-prepared-statements"),
+    remedy: [{ say: expect.stringContaining("--no-prepared-statements") }],
   });
 });
 

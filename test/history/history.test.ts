@@ -33,7 +33,14 @@ test("what three sidecars and three external writers do to a few entries at once
 }, async () => {
   const seed = anySeed();
   console.info(`history of ${calls} calls, PLUGIN_STATE_HISTORY_SEED=${seed}`);
-  const history = await recordHistory({ database, sidecars, reader, calls, seed });
+  const history = await recordHistory({
+    database,
+    sidecars,
+    reader,
+    externalWriters: 3,
+    calls,
+    seed,
+  });
   console.info(summaryOf(history.operations));
 
   const started = performance.now();

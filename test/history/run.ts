@@ -13,12 +13,13 @@ export interface RunOptions {
   readonly sidecars: readonly TestSidecar[];
   /** Of the same plugin, too, with nothing to do but one BatchGet of many names after the other. */
   readonly reader?: TestSidecar;
+  /** How many programs write the table by plain SQL. */
+  readonly externalWriters?: number;
   readonly calls: number;
   readonly seed: number;
 }
 
 const clientsPerSidecar = 8;
-const externalWriters = 3;
 
 /** The seed to begin with: another one each time, unless one is given to try again. */
 export function anySeed(): number {
@@ -44,7 +45,7 @@ class Run {
   }
 
   async work(): Promise<void> {
-    const { sidecars } = this.#options;
+    const { sidecars, externalWriters = 1 } = this.#options;
     const rows = Array.from({ length: sidecars.length * clientsPerSidecar }, (_, row) => row);
     await Promise.all([
       ...rows.map((row) => this.#client(row)),

@@ -1,4 +1,6 @@
 import { once } from "node:events";
+import type { ServerHttp2Stream } from "node:http2";
+import { Writable } from "node:stream";
 import {
   type Client,
   type ClientUnaryCall,
@@ -18,20 +20,22 @@ const hello = Buffer.from("hello");
 
 let address: string;
 let client: Client;
+/** The server's end of each call. */
+let served: ServerHttp2Stream[];
 /** What the service does with a call. */
 let handle: Handle;
 
 beforeEach(async () => {
   handle = (call, callback) => callback(null, call.request);
   const handler: Handle = (call, callback) => handle(call, callback);
-  ({ address } = await start((server) =>
+  ({ address, served } = await start((server) =>
     server.addService({ call: methodAt(path) }, { call: handler }),
   ));
   client = dial(address);
 });
 
 describe("a unary handler", () => {
-  test("is given what it may ask of its call", async () => {
+  test("is given what grpc-js gives, but no stream for each call", async () => {
     const seen = vi.fn<(call: Parameters<Handle>[0], peer: string) => void>();
     handle = (call, callback) => {
       seen(call, call.getPeer());
@@ -43,6 +47,7 @@ describe("a unary handler", () => {
     const { reply } = await answerTo(hello, metadata, { deadline: before + 60_000 });
     expect(reply).toEqual(hello);
     const [call, peer] = seen.mock.lastCall!;
+    expect(call).not.toBeInstanceOf(Writable);
     expect(call.request).toEqual(hello);
     expect(call.metadata.get("x-asked")).toEqual(["yes"]);
     expect(call.getPath()).toBe(path);
@@ -74,7 +79,7 @@ describe("a unary handler", () => {
       { code: status.ABORTED, details: "lost" },
     ],
     ["an error", new Error("broken"), { code: status.UNKNOWN, details: "broken" }],
-    ["nothing in particular", {}, { code: status.UNKNOWN, details: "Unknown Error" }],
+    ["nothing in particular", {}, { code: status.UNKNOWN, details: "Unknown error" }],
   ])("may answer with %s", async (_what, failure, expected) => {
     handle = (_call, callback) => callback(failure);
     expect((await answerTo(hello)).error).toMatchObject(expected);
@@ -130,6 +135,17 @@ test.each([
   expect(headers["grpc-status"]).toBe(String(status.UNIMPLEMENTED));
   expect(handled).not.toHaveBeenCalled();
 });
+
+const keepsStreams = Number.parseInt(process.versions.node, 10) >= 24;
+
+test.runIf(keepsStreams)(
+  "a call that has ended leaves its stream with an ear for errors alone",
+  async () => {
+    await answerTo(hello);
+    await expect.poll(() => served[0]?.closed).toBe(true);
+    await expect.poll(() => served[0]?.eventNames()).toEqual(["error"]);
+  },
+);
 
 interface Answer {
   readonly error: ServiceError | undefined;

@@ -17,6 +17,10 @@ export async function holdWrites(database: TestDatabase) {
   holder.on("error", () => undefined);
   await holder.connect();
   onTestFinished(() => holder.end());
+  // A plugin that nobody has used yet has no counter to be held.
+  await holder.query(
+    "select plugin_sidecar.settle_external_writes(id, true) from plugin_sidecar.plugins",
+  );
   await holder.query("begin");
   await holder.query("select from plugin_sidecar.plugin_revisions for update");
   const waiting = async () => {

@@ -3,7 +3,9 @@ import { setTimeout as sleep } from "node:timers/promises";
 import type pg from "pg";
 import { withClient } from "../connection.ts";
 import { isNameLost } from "../errors.ts";
+import { processIdOf } from "../open-session.ts";
 import { type Check, type Examination, type Finding, ok, problem } from "./check.ts";
+import { say } from "./remedy.ts";
 
 /** How long a pooler with one server connection keeps the second question waiting. */
 const patienceMs = 500;
@@ -20,12 +22,9 @@ interface Pooling {
 export const pooler: Check = {
   name: "pooler",
   run: async (examination) => {
-    const { client } = examination;
-    // A pooler makes up the process id by which a client may cancel.
-    if (processIdOf(client) === (await backendOf(client))) {
-      return ok("none: connections go to the server itself");
-    }
-    return describe(await tryOut(examination), examination);
+    return examination.isPooled
+      ? describe(await tryOut(examination), examination)
+      : ok("none: connections go to the server itself");
   },
 };
 
@@ -43,7 +42,9 @@ function describe(pooling: Pooling, { connection }: Examination): Finding {
   return problem(
     "configuration",
     `${mode}, and loses named statements`,
-    "Start the sidecar with --no-prepared-statements, or let the pooler keep them (PgBouncer 1.21 and later: max_prepared_statements).",
+    say(
+      "Start the sidecar with --no-prepared-statements, or PLUGIN_STATE_NO_PREPARED_STATEMENTS=1 in its environment; or let the pooler keep them (PgBouncer 1.21 and later: max_prepared_statements).",
+    ),
   );
 }
 
@@ -83,12 +84,12 @@ async function named(client: pg.Client, name: string): Promise<number | "lost"> 
   }
 }
 
+/** Whether a pooler is in between: it makes up the process id by which a client may cancel. */
+export async function isPooled(client: pg.Client): Promise<boolean> {
+  return processIdOf(client) !== (await backendOf(client));
+}
+
 async function backendOf(client: pg.Client): Promise<number> {
   const { rows } = await client.query<{ pid: number }>("select pg_backend_pid() as pid");
   return rows[0]?.pid ?? 0;
-}
-
-/** What the server, or the pooler, called this connection's process. pg's types don't show it. */
-function processIdOf(client: pg.Client): number {
-  return (client as unknown as { processID: number }).processID;
 }

@@ -1,4 +1,3 @@
-import pg from "pg";
 import {
   describeGrants,
   type Grant,
@@ -8,6 +7,7 @@ import {
   servingGrants,
 } from "../grants.ts";
 import { type Check, type Examination, type Finding, ok, problem, row, warning } from "./check.ts";
+import { quote, say, sql } from "./remedy.ts";
 
 /** Whether the role may do all that serving needs. */
 export const grants: Check = {
@@ -24,35 +24,37 @@ export const grants: Check = {
       : problem(
           "permission",
           `role ${role} lacks ${describeGrants(missing)}`,
-          `As the role that migrated:\n${grantStatements(missing, role).join("\n")}`,
+          say("As the role that migrated:"),
+          ...grantStatements(missing, role).map(sql),
         );
   },
 };
 
 /** What keeps the role from connecting at all. */
 async function entryOf(examination: Examination): Promise<Finding | undefined> {
-  const { role } = examination;
-  const { login, connect, database } = await row<{
-    login: boolean;
-    connect: boolean;
-    database: string;
-  }>(
+  const { role, database } = examination;
+  const { login, connect } = await row<{ login: boolean; connect: boolean }>(
     examination,
-    `select rolcanlogin as login, has_database_privilege(oid, current_database(), 'connect') as connect,
-            current_database() as database
+    `select rolcanlogin as login, has_database_privilege(oid, current_database(), 'connect') as connect
        from pg_roles where rolname = $1`,
     [role],
   );
-  const quoted = pg.escapeIdentifier(role);
+  const quoted = quote(role);
   if (!login) {
-    return problem("permission", `role ${role} may not log in`, `alter role ${quoted} login;`);
+    return problem(
+      "permission",
+      `role ${role} may not log in`,
+      say("As a superuser, or a role that administers it:"),
+      sql(`alter role ${quoted} login;`),
+    );
   }
   return connect
     ? undefined
     : problem(
         "permission",
         `role ${role} may not connect to this database`,
-        `grant connect on database ${pg.escapeIdentifier(database)} to ${quoted};`,
+        say("As the owner of the database:"),
+        sql(`grant connect on database ${quote(database)} to ${quoted};`),
       );
 }
 
@@ -70,7 +72,9 @@ export const leastPrivilege: Check = {
     }
     return warning(
       `role ${examination.role} ${much.join(", ")}`,
-      "Serve as a role of its own (`plugin-state grants ROLE`), and give the owner's URL as --migration-database-url.",
+      say(
+        "Serve as a role of its own (`plugin-state grants ROLE`), and give the owner's URL as --migration-database-url.",
+      ),
     );
   },
 };

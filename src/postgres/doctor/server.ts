@@ -1,5 +1,3 @@
-import pg from "pg";
-import { minServerVersion } from "../migrate.ts";
 import {
   type Check,
   type Examination,
@@ -10,8 +8,10 @@ import {
   rows,
   warning,
 } from "./check.ts";
+import { quote, type Remedy, say, sql } from "./remedy.ts";
+import { settingsOf, settleForRole } from "./settings.ts";
 
-/** That the server knows UNIQUE NULLS NOT DISTINCT. */
+/** That the server knows UNIQUE NULLS NOT DISTINCT. Without it nothing else is looked at. */
 export const serverVersion: Check = {
   name: "server-version",
   run: async (examination) => {
@@ -19,16 +19,16 @@ export const serverVersion: Check = {
       examination,
       "select current_setting('server_version_num')::int as number, current_setting('server_version') as name",
     );
-    return judgeVersion(number, name);
+    // As server_version_num has it: 150004 is 15.4.
+    return number >= examination.limits.minServerVersion
+      ? ok(`PostgreSQL ${name}`)
+      : problem(
+          "configuration",
+          `PostgreSQL ${name} is too old`,
+          say("Use PostgreSQL 15 or later: upgrade this server, or give another one's URL."),
+        );
   },
 };
-
-/** @param number As server_version_num has it: 150004 is 15.4. */
-export function judgeVersion(number: number, name: string): Finding {
-  return number >= minServerVersion
-    ? ok(`PostgreSQL ${name}`)
-    : problem("configuration", `PostgreSQL ${name} is too old`, "Use PostgreSQL 15 or later.");
-}
 
 /** That the database can hold every key and value. */
 export const encoding: Check = {
@@ -43,7 +43,7 @@ export const encoding: Check = {
       : problem(
           "configuration",
           `the database's encoding is ${encoding}: keys and values with other characters are refused`,
-          "Use a database that was created with encoding 'UTF8'.",
+          say("Use a database that was created with encoding 'UTF8'."),
         );
   },
 };
@@ -66,31 +66,37 @@ export const collation: Check = {
     }
     return warning(
       `the database was made with collation version ${made}, the system has ${now}: indexes may be out of order`,
-      `As the owner:\nreindex database ${pg.escapeIdentifier(name)};\nalter database ${pg.escapeIdentifier(name)} refresh collation version;`,
+      say("As the owner of the database, outside of a transaction:"),
+      sql(`reindex database concurrently ${quote(name)};`),
+      sql(`alter database ${quote(name)} refresh collation version;`),
     );
   },
 };
 
-/** Whether the database takes writes. */
+/** Whether the database takes writes. Of a standby nothing else is said: nothing can be mended there. */
 export const writable: Check = {
   name: "writable",
   run: async (examination) => {
-    const { standby, read_only: readOnly } = await row<{ standby: boolean; read_only: boolean }>(
-      examination,
-      `select pg_is_in_recovery() as standby, current_setting('transaction_read_only')::boolean as read_only`,
-    );
-    if (standby) {
+    if (examination.isStandby) {
       return problem(
         "unavailable",
         "the server is a standby, which takes no writes",
-        "Point the database URL at the primary; several hosts with target_session_attrs=read-write find it.",
+        say(
+          "Give the primary's URL, and ask doctor about that. After a failover, see that the name leads to the new primary.",
+        ),
       );
     }
+    const { read_only: readOnly } = await row<{ read_only: boolean }>(
+      examination,
+      "select current_setting('transaction_read_only')::boolean as read_only",
+    );
     return readOnly
       ? problem(
           "unavailable",
-          "transactions are read-only",
-          "Look at default_transaction_read_only of the server, the database and the role.",
+          "transactions are read-only: default_transaction_read_only is on, and calls that write fail",
+          say("If nobody meant it, as a superuser, or as the role itself:"),
+          sql("set default_transaction_read_only = off;"),
+          settleForRole(examination, "default_transaction_read_only", "off"),
         )
       : ok("the database takes writes");
   },
@@ -100,54 +106,68 @@ export const writable: Check = {
 const durable: Readonly<Record<string, readonly string[]>> = {
   fsync: ["on"],
   full_page_writes: ["on"],
-  // As a role's own setting it may be spelt otherwise.
-  synchronous_commit: ["on", "true", "yes", "1", "remote_write", "remote_apply", "local"],
+  synchronous_commit: ["on", "1", "remote_write", "remote_apply", "local"],
 };
 
 /** Whether what was acknowledged survives a crash. */
 export const durability: Check = {
   name: "durability",
   run: async (examination) => {
-    const settings = await settingsOf(examination);
-    const of = (name: string) => settings.get(name) ?? "";
+    const names = [...Object.keys(durable), "synchronous_standby_names"];
+    const found = new Map(await settingsOf(examination, names));
+    if (!examination.isPooled && found.get("synchronous_commit") === "off") {
+      // Our sessions switch it on, unless the database URL asks for it: this one is of the same URL.
+      found.set("synchronous_commit", await ownSynchronousCommit(examination));
+    }
+    const of = (name: string) => found.get(name) ?? "";
     const loose = Object.keys(durable).filter((name) => !durable[name]?.includes(of(name)));
-    return loose.length > 0 ? lossy(loose, of) : standbys(of);
+    return loose.length > 0 ? lossy(examination, loose, of) : standbys(examination, of);
   },
 };
 
-/** The settings of this session, and over them those that the examined role's sessions begin with. */
-async function settingsOf(examination: Examination): Promise<ReadonlyMap<string, string>> {
-  const names = [...Object.keys(durable), "synchronous_standby_names"];
-  const settings = await rows<{ name: string; setting: string }>(
+async function ownSynchronousCommit(examination: Examination): Promise<string> {
+  const { setting } = await row<{ setting: string }>(
     examination,
-    `select name, setting from (
-       select name, setting, 0 as rank from pg_settings
-       union all
-       select split_part(c, '=', 1), substr(c, strpos(c, '=') + 1), 1 + (s.setdatabase <> 0)::int
-         from pg_db_role_setting s join pg_roles r on r.oid = s.setrole, unnest(s.setconfig) c
-        where r.rolname = $2
-          and s.setdatabase in (0, (select oid from pg_database where datname = current_database()))) a
-      where name = any ($1) order by rank`,
-    [names, examination.role],
+    "select current_setting('synchronous_commit') as setting",
   );
-  return new Map(settings.map(({ name, setting }) => [name, setting]));
+  return setting;
 }
 
-function lossy(loose: readonly string[], of: (name: string) => string): Finding {
+function lossy(
+  examination: Examination,
+  loose: readonly string[],
+  of: (name: string) => string,
+): Finding {
   const found = loose.map((name) => `${name} is ${of(name)}`).join(", ");
+  const ofServer = loose.filter((name) => name !== "synchronous_commit");
   return problem(
     "configuration",
     `${found}: a crash may lose writes that were acknowledged`,
-    `Switch on again, for the server, the database and the role: ${loose.join(", ")}.`,
+    ...(ofServer.length > 0
+      ? [say("As a superuser; what is on the server's command line has to be changed there:")]
+      : []),
+    ...ofServer.map((name) => sql(`alter system set ${name} = on;`)),
+    ...(ofServer.length > 0 ? [sql("select pg_reload_conf();")] : []),
+    ...(loose.length > ofServer.length ? commitSteps(examination) : []),
   );
 }
 
-function standbys(of: (name: string) => string): Finding {
+function commitSteps(examination: Examination): Remedy {
+  return [
+    say(
+      "Take synchronous_commit out of the database URL, if it's there. Behind a pooler, as a superuser or as the role itself:",
+    ),
+    settleForRole(examination, "synchronous_commit", "on"),
+  ];
+}
+
+function standbys(examination: Examination, of: (name: string) => string): Finding {
   const isLocal = of("synchronous_commit") === "local" && of("synchronous_standby_names") !== "";
   return isLocal
     ? warning(
-        "synchronous_commit is local: writes don't wait for the synchronous standbys there are",
-        "Set synchronous_commit to on, or a failover may lose writes that were acknowledged.",
+        "synchronous_commit is local: writes don't wait for the synchronous standbys there are, and a failover may lose them",
+        say("As a superuser, or as the role itself:"),
+        settleForRole(examination, "synchronous_commit", "on"),
       )
     : ok(
         `an acknowledged write survives a crash (synchronous_commit is ${of("synchronous_commit")})`,
@@ -175,7 +195,9 @@ export const connections: Check = {
       ? ok(said)
       : warning(
           said,
-          "A sidecar takes 3 (--database-connections). Raise the limit, put a pooler in between, or serve several plugins from one sidecar.",
+          say(
+            "A sidecar takes 3 (--database-connections). Raise the limit, put a pooler in between, or serve several plugins from one sidecar.",
+          ),
         );
   },
 };
@@ -204,15 +226,17 @@ async function roomLeft(examination: Examination): Promise<Room[]> {
 export const transactions: Check = {
   name: "transactions",
   run: async (examination) => {
-    const long = await rows<{ what: string; seconds: number }>(
+    const long = await rows<{ what: string; seconds: number; ending: string }>(
       examination,
       `select * from (
          select 'process ' || pid || coalesce(' of ' || nullif(application_name, ''), '') as what,
-                extract(epoch from clock_timestamp() - xact_start)::int as seconds
+                extract(epoch from clock_timestamp() - xact_start)::int as seconds,
+                format('select pg_terminate_backend(%s);', pid) as ending
            from pg_stat_activity
           where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
          union all
-         select 'prepared transaction ' || gid, extract(epoch from clock_timestamp() - prepared)::int
+         select 'prepared transaction ' || gid, extract(epoch from clock_timestamp() - prepared)::int,
+                format('rollback prepared %L;', gid)
            from pg_prepared_xacts where database = current_database()) t
         where seconds >= $1 order by seconds desc limit 3`,
       [examination.limits.transactionSeconds],
@@ -223,7 +247,10 @@ export const transactions: Check = {
     const list = long.map(({ what, seconds }) => `${what} for ${seconds} s`).join(", ");
     return warning(
       `open for long: ${list}; meanwhile dead rows stay, and every write leaves one`,
-      "End them (pg_terminate_backend, rollback prepared), and set idle_in_transaction_session_timeout.",
+      say(
+        "If nobody waits for them, end them, as their own role or as a superuser; and set idle_in_transaction_session_timeout for the roles that forget them.",
+      ),
+      ...long.map(({ ending }) => sql(ending)),
     );
   },
 };

@@ -2,16 +2,13 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type pg from "pg";
 import { type Check, type Examination, type Finding, ok, row, warning } from "./check.ts";
+import { say } from "./remedy.ts";
 
 /** That there is a connection, and how long it took. */
 export const connection: Check = {
   name: "connection",
   run: async (examination) => {
-    const { connectMs, role } = examination;
-    const { database } = await row<{ database: string }>(
-      examination,
-      "select current_database() as database",
-    );
+    const { connectMs, role, database } = examination;
     return ok(`database ${database} answered in ${Math.ceil(connectMs)} ms; role ${role}`);
   },
 };
@@ -38,7 +35,9 @@ export function judgeTls(isVerified: boolean): Finding {
     ? ok("TLS, with a verified certificate")
     : warning(
         "TLS, but the server's certificate isn't verified",
-        "Put sslmode=verify-full in the database URL, and sslrootcert=FILE if the certificate is your own.",
+        say(
+          "Put sslmode=verify-full in the database URL, and sslrootcert=FILE if the certificate is your own.",
+        ),
       );
 }
 
@@ -49,7 +48,7 @@ export function judgePlain(address: string | undefined): Finding {
     ? ok("not needed: the connection stays on this machine")
     : warning(
         "no TLS on a connection to another machine: who sits between can read and change everything",
-        "Put sslmode=verify-full in the database URL.",
+        say("Put sslmode=verify-full in the database URL."),
       );
 }
 
@@ -65,7 +64,9 @@ export const clock: Check = {
     const direction = ms > 0 ? "ahead of" : "behind";
     return warning(
       `the database's clock is ${seconds} s ${direction} this machine's`,
-      "Let both follow a time server. Entries expire by the database's clock; logs and deadlines have this machine's.",
+      say(
+        "Let both follow a time server. Entries expire by the database's clock; logs and deadlines have this machine's.",
+      ),
     );
   },
 };
