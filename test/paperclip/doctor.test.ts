@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { servingRole } from "../support/global-setup.ts";
-import { followAdvice } from "./advice.ts";
+import { followAdvice, take } from "./advice.ts";
 import { entriesOf, instance } from "./entries.ts";
 import { HostDatabase } from "./host-database.ts";
-import { AttachedSidecar, attach, command } from "./sidecar.ts";
+import { AttachedSidecar, attach, checksOf, command } from "./sidecar.ts";
 
 const uniqueColumns = "(plugin_id, scope_kind, scope_id, namespace, state_key)";
 const withoutNullsNotDistinct = `
@@ -74,11 +74,10 @@ test.each(Object.entries(unreachable))(
       [pluginId, kind, id, namespace],
     );
 
-    const { stdout } = await command(database, "doctor", "--json", "--role", servingRole);
-    const { checks } = JSON.parse(stdout) as { checks: { message: string; remedy?: string }[] };
-    const named = checks.find(({ message }) => /no call/.test(message));
-    expect(named?.remedy).toMatch(/;$/m);
-    await database.psql(named!.remedy!.slice(named!.remedy!.indexOf(":\n") + 1));
+    const checks = await checksOf(database, "--role", servingRole);
+    const { remedy = [] } = checks.find(({ message }) => /no call/.test(message)) ?? {};
+    expect(remedy).toContainEqual({ sql: expect.stringMatching(/;$/) });
+    await take(database, remedy);
     const after = await command(database, "doctor", "--role", servingRole);
     expect(after.stdout.match(/^(warning|problem) .*/gm)).toEqual(
       before.match(/^(warning|problem) .*/gm),
