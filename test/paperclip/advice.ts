@@ -7,8 +7,8 @@ import { type DoctorCheck, ended, problemsOf } from "./sidecar.ts";
 const main = fileURLToPath(new URL("../../dist/main.js", import.meta.url));
 
 /**
- * Does what `doctor` says about its problems, to the letter, as the owner: its commands and its SQL. Returns the
- * problems that are left then.
+ * Does what `doctor` says about its problems, to the letter, as the owner: one after the other, each once. Returns
+ * the problems that are left then.
  */
 export async function followAdvice(
   database: HostDatabase,
@@ -17,25 +17,27 @@ export async function followAdvice(
   const followed = new Set<string>();
   for (;;) {
     const problems = await problemsOf(database, ...flags);
-    const next = problems.find(({ remedy }) => !followed.has(JSON.stringify(remedy)));
-    if (next?.remedy === undefined) return problems;
+    const next = problems.find((problem) => !followed.has(JSON.stringify(problem.remedy)));
+    if (next === undefined) return problems;
     followed.add(JSON.stringify(next.remedy));
-    await follow(database, next.remedy);
+    await take(database, next.remedy);
   }
 }
 
-/** Runs the commands and the SQL of a remedy, in order. */
-export async function follow(database: HostDatabase, remedy: Remedy): Promise<void> {
+/** Takes the steps of a piece of advice. */
+export async function take(database: HostDatabase, remedy: Remedy = []): Promise<void> {
   for (const step of remedy) {
+    if ("run" in step) await shell(database, step.run);
     if ("sql" in step) await database.psql(step.sql);
-    if ("run" in step) await runAsWritten(database, step.run);
   }
 }
 
-async function runAsWritten({ ownerUrl }: HostDatabase, command: string): Promise<void> {
+async function shell({ ownerUrl }: HostDatabase, line: string): Promise<void> {
   const { PATH = "" } = process.env;
-  const script = `plugin-state() { "${process.execPath}" "${main}" "$@"; }\n${command}`;
-  const child = spawn("bash", ["-ec", script], { env: { PATH, DATABASE_URL: ownerUrl } });
+  const script = `plugin-state() { "${process.execPath}" "${main}" "$@"; }\n${line}`;
+  const child = spawn("bash", ["--norc", "-euo", "pipefail", "-c", script], {
+    env: { PATH, DATABASE_URL: ownerUrl },
+  });
   const { code, stderr } = await ended(child);
-  if (code !== 0) throw new Error(`${command} ended with ${code}: ${stderr}`);
+  if (code !== 0) throw new Error(`${line} ended with ${code}: ${stderr}`);
 }

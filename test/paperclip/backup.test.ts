@@ -48,7 +48,7 @@ describe.each(["javascript", "pg_dump"] as const)("a backup by the host's %s eng
 
     await database.restore(backup);
 
-    expect(await database.dump("--schema-only", "--schema=public")).toBe(schema);
+    expect(await database.dumpSchema("--schema=public")).toBe(schema);
     await using refused = await AttachedSidecar.start(database);
     expect(refused.line).toMatchObject({ event: "failed", retryable: false });
     expect(JSON.stringify(await problemsOf(database))).toMatch(/plugin_sidecar_|sidecar_revision/);
@@ -99,5 +99,5 @@ test("all tables of the host are truncated at once, and the sidecar serves what 
 async function schemaRestored(backup: string): Promise<string> {
   await using fresh = await HostDatabase.create("newer", "template0");
   await fresh.restore(backup);
-  return await fresh.dump("--schema-only", "--schema=public");
+  return await fresh.dumpSchema("--schema=public");
 }

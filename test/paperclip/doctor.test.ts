@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { servingRole } from "../support/global-setup.ts";
-import { follow, followAdvice } from "./advice.ts";
+import { followAdvice, take } from "./advice.ts";
 import { entriesOf, instance } from "./entries.ts";
 import { HostDatabase } from "./host-database.ts";
-import { AttachedSidecar, attach, command, type DoctorCheck } from "./sidecar.ts";
+import { AttachedSidecar, attach, checksOf, command, problemsOf } from "./sidecar.ts";
 
 const uniqueColumns = "(plugin_id, scope_kind, scope_id, namespace, state_key)";
 const withoutNullsNotDistinct = `
@@ -40,14 +40,19 @@ describe.each(Object.entries(shapes))("a host's database %s", (_shape, sql) => {
   });
 });
 
-test("a database that the host hasn't migrated yet: doctor says that the host has to", async () => {
+test("a database that the host hasn't migrated yet: doctor says that the host has to, and what comes then", async () => {
   await using database = await HostDatabase.create("newer", "template0");
 
-  expect(JSON.stringify(await followAdvice(database))).toMatch(/host|Paperclip/);
+  const [problem, ...others] = await problemsOf(database);
+  expect(problem?.message).toMatch(/no tables plugins and plugin_state, which are the host's/);
+  expect(problem?.remedy?.[0]).toEqual({
+    say: expect.stringMatching(/host .* its own migrations/),
+  });
+  expect(others).toEqual([]);
 
   await database.host.db.applyPendingMigrations(database.url);
   await database.addPlugin("demo");
-  await followAdvice(database, "--role", servingRole);
+  expect(await followAdvice(database, "--role", servingRole)).toEqual([]);
   await using sidecar = await AttachedSidecar.start(database);
   await sidecar.client.call("set", { scope: instance, key: "a", valueJson: "1" });
 });
@@ -74,11 +79,10 @@ test.each(Object.entries(unreachable))(
       [pluginId, kind, id, namespace],
     );
 
-    const { stdout } = await command(database, "doctor", "--json", "--role", servingRole);
-    const { checks } = JSON.parse(stdout) as { checks: DoctorCheck[] };
-    const named = checks.find(({ message }) => /no call/.test(message));
-    expect(named?.remedy?.some((step) => "sql" in step)).toBe(true);
-    await follow(database, named!.remedy!);
+    const checks = await checksOf(database, "--role", servingRole);
+    const { remedy = [] } = checks.find(({ message }) => /no call/.test(message)) ?? {};
+    expect(remedy).toContainEqual({ sql: expect.stringMatching(/;$/) });
+    await take(database, remedy);
     const after = await command(database, "doctor", "--role", servingRole);
     expect(after.stdout.match(/^(warning|problem) .*/gm)).toEqual(
       before.match(/^(warning|problem) .*/gm),

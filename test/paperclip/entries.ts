@@ -1,5 +1,5 @@
 import { expect } from "vitest";
-import { ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
+import { type Entry, ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
 import { scopeKinds } from "../../src/state/entry.ts";
 import type { TestClient } from "../support/client.ts";
 import type { HostDatabase } from "./host-database.ts";
@@ -8,7 +8,13 @@ export const instance = { kind: ScopeKind.INSTANCE };
 
 /** All that a worker is told of the entries of the instance scope. Times to the millisecond, as a host's dump has them. */
 export async function entriesOf(client: TestClient): Promise<object[]> {
-  const { entries } = await client.call("list", { scope: instance });
+  const entries: Entry[] = [];
+  let pageToken = "";
+  do {
+    const page = await client.call("list", { scope: instance, pageToken });
+    entries.push(...page.entries);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
   return entries.map(({ key, valueJson, revision, createTime, expireTime }) => ({
     key,
     valueJson,

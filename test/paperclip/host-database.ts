@@ -29,10 +29,13 @@ export class HostDatabase implements AsyncDisposable {
   readonly host: Host;
   readonly #pool: pg.Pool;
   readonly #clients: HostDb[] = [];
+  /** Somebody else drops it. */
+  readonly #isBorrowed: boolean;
 
-  private constructor(name: string, host: Host) {
+  private constructor(name: string, host: Host, isBorrowed = false) {
     this.name = name;
     this.host = host;
+    this.#isBorrowed = isBorrowed;
     this.url = hostUrl(name);
     this.ownerUrl = databaseUrl(inject("databaseUrl"), name);
     this.servingUrl = databaseUrl(inject("servingUrl"), name);
@@ -89,9 +92,9 @@ export class HostDatabase implements AsyncDisposable {
     await this.query(await grants(servingRole));
   }
 
-  /** Another host's packages on the same database. */
+  /** Another host's packages on the same database; to be disposed of before this one. */
   as(host: Host): HostDatabase {
-    return new HostDatabase(this.name, host);
+    return new HostDatabase(this.name, host, true);
   }
 
   /** Backs it up by the host's own library, into a file that is gone after the test. */
@@ -120,6 +123,11 @@ export class HostDatabase implements AsyncDisposable {
     return stdout.replace(/^\\(un)?restrict .*\n/gm, "");
   }
 
+  /** The same of the schema only. Without rights: the owner gives some to the serving role, and takes them back. */
+  async dumpSchema(...flags: string[]): Promise<string> {
+    return await this.dump("--schema-only", "--no-privileges", ...flags);
+  }
+
   /** Runs a script as `psql` does; rejects at the first error, with all that psql said. */
   async psql(script: string): Promise<string> {
     const running = execute(
@@ -133,6 +141,10 @@ export class HostDatabase implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#clients.map(({ $client }) => $client.end({ timeout: 1 })));
+    if (this.#isBorrowed) {
+      await this.#pool.end();
+      return;
+    }
     const prepared = await this.query<{ gid: string }>(
       "select gid from pg_prepared_xacts where database = current_database()",
     );

@@ -8,7 +8,7 @@ const hiding = {
   "of plugin_state": "alter table plugin_state enable row level security",
   "of plugins": "alter table plugins enable row level security",
   "that shows some rows": `alter table plugin_state enable row level security;
-    create policy some on plugin_state using (state_key <> 'hidden')`,
+    create policy most on plugin_state using (state_key <> 'hidden')`,
 };
 
 describe.each(Object.entries(hiding))("row-level security %s", (_what, sql) => {

@@ -64,14 +64,20 @@ export interface DoctorCheck {
   readonly name: string;
   readonly verdict: "ok" | "warning" | "problem";
   readonly message: string;
+  /** What to do about it, in order. */
   readonly remedy?: Remedy;
 }
 
-/** What `doctor` says is a problem. */
-export async function problemsOf(database: Urls, ...flags: string[]): Promise<DoctorCheck[]> {
+/** All that `doctor` says. */
+export async function checksOf(database: Urls, ...flags: string[]): Promise<DoctorCheck[]> {
   const { stdout, stderr } = await command(database, "doctor", "--json", ...flags);
   if (stdout === "") throw new Error(`doctor said nothing: ${stderr}`);
-  const { checks } = JSON.parse(stdout) as { readonly checks: DoctorCheck[] };
+  return (JSON.parse(stdout) as { readonly checks: DoctorCheck[] }).checks;
+}
+
+/** What it says is a problem. */
+export async function problemsOf(database: Urls, ...flags: string[]): Promise<DoctorCheck[]> {
+  const checks = await checksOf(database, ...flags);
   return checks.filter(({ verdict }) => verdict === "problem");
 }
 
