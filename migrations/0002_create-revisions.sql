@@ -231,7 +231,7 @@ set jit = off
 as $$
 declare
   -- The texts of larger values take too long to be measured at once.
-  c_max_value_bytes constant bigint := 64 * 1024 * 1024;
+  c_max_value_bytes constant bigint := 16 * 1024 * 1024;
   v_counter record;
   v_done record;
 begin
@@ -286,9 +286,11 @@ begin
     returning x.bytes
   ), forgotten as (
     delete from plugin_sidecar.external_revisions x
-     where x.plugin_id = p_plugin
-       and (x.stamp = any (array(select o.replaces from ordered o where o.replaces is not null))
-            or (select t.id from truncated t) is not null)
+     using (select o.replaces as stamp from ordered o where o.replaces is not null
+            union
+            select a.stamp from plugin_sidecar.external_revisions a cross join truncated t
+             where a.plugin_id = p_plugin and t.id is not null) gone
+     where x.plugin_id = p_plugin and x.stamp = gone.stamp
     returning x.bytes
   ), removed as (
     delete from plugin_sidecar.external_writes w
@@ -346,7 +348,7 @@ begin
      or begin_writes.external_open <> '{}'
         and exists (select from plugin_sidecar.external_writes w
                      where w.plugin_id = p_plugin and w.xact = any (begin_writes.external_open)) then
-    if plugin_sidecar.number_external_writes(p_plugin, 20000) then
+    if plugin_sidecar.number_external_writes(p_plugin, 5000) then
       begin_writes.revision := null;
       return;
     end if;
@@ -439,7 +441,7 @@ begin
        and exists (select from plugin_sidecar.external_writes w
                     where w.plugin_id = p_plugin
                       and (w.xact >= r.external_xmax or w.xact = any (r.external_open)))) then
-    more := plugin_sidecar.number_external_writes(p_plugin, 20000);
+    more := plugin_sidecar.number_external_writes(p_plugin, 5000);
   end if;
 end $$;
 

@@ -118,13 +118,12 @@ describe("what a remedy says mends it:", () => {
       "columns",
       "problem",
       /of another type: sidecar_write_id bigint/,
-      `drop trigger plugin_sidecar_stamp_copy ${onState};
-       ${alterState} drop sidecar_write_id; ${alterState} add sidecar_write_id bigint`,
+      `${alterState} drop sidecar_write_id; ${alterState} add sidecar_write_id bigint`,
     ],
     [
       "columns",
-      "warning",
-      /without their default: sidecar_write_id, sidecar_created_at/,
+      "problem",
+      /without their defaults: sidecar_write_id, sidecar_created_at/,
       `${alterState} alter sidecar_write_id drop default, alter sidecar_created_at drop default`,
     ],
     [

@@ -72,8 +72,7 @@ const damages: [name: string, flags: string[], damage: string][] = [
   [
     "columns gone, and one of another type",
     inPublic,
-    `drop trigger plugin_sidecar_stamp_copy on plugin_state;
-     alter table plugin_state drop sidecar_bytes, drop sidecar_write_id;
+    `alter table plugin_state drop sidecar_bytes, drop sidecar_write_id;
      alter table plugin_state alter sidecar_revision type text`,
   ],
   [

@@ -53,7 +53,7 @@ export const addedColumnsCheck: Check = {
         ...(await migrateSteps(examination)),
       );
     }
-    return changed.length === 0 ? ok("present") : judgeDefaults(examination, changed);
+    return changed.length === 0 ? ok("present") : await judgeDefaults(examination, changed);
   },
 };
 
@@ -69,16 +69,15 @@ async function judgeWrong(examination: Examination, wrong: readonly ColumnRow[])
   );
 }
 
-function judgeDefaults(examination: Examination, changed: readonly ColumnRow[]): Finding {
-  const lost = columns.filter(({ name }) => changed.some((one) => one.name === name));
-  return warning(
-    `without their default: ${lost.map(({ name }) => name).join(", ")}; rows that other programs insert lack what it says`,
-    say("As the owner:"),
-    ...lost.map((one) =>
-      sql(
-        `alter table ${stateTable(examination)} alter column ${one.name} set default ${one.default};`,
-      ),
-    ),
+async function judgeDefaults(
+  examination: Examination,
+  changed: readonly ColumnRow[],
+): Promise<Finding> {
+  return problem(
+    "configuration",
+    `without their defaults: ${changed.map(({ name }) => name).join(", ")}; rows that other programs insert have no revision`,
+    say("Attach anew, which counts what was written meanwhile:"),
+    ...(await migrateSteps(examination, anew)),
   );
 }
 

@@ -81,8 +81,9 @@ async function noTables(examination: Examination, { places }: Shape): Promise<Fi
   return problem(
     "configuration",
     `schema ${stateSchema} has no tables plugins and plugin_state, which are the host's to make`,
-    say("Let the host start and run its own migrations first. Then:"),
-    ...(await migrateSteps(examination)),
+    say(
+      "Let the host start and run its own migrations. A sidecar that is started meanwhile waits for them, and then attaches.",
+    ),
     say(
       "Without a host, leave --state-schema at its default: the sidecar makes tables of its own.",
     ),
