@@ -1,9 +1,11 @@
 import pg from "pg";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { ScopeKind } from "../src/gen/pluginstate/v1/entry_pb.ts";
+import { detach } from "../src/postgres/attach/detach.ts";
 import { migrate } from "../src/postgres/migrate.ts";
 import { type TestDatabase, testDatabase } from "./support/database.ts";
 import { hostTables } from "./support/host-tables.ts";
+import { FaultProxy } from "./support/proxy.ts";
 import { testSidecar } from "./support/sidecar.ts";
 
 /** The host's tables with 20,000 entries of five plugins, and nothing of the sidecar's. */
@@ -170,4 +172,36 @@ test("functions can be created in the order of their names, before any table, as
   await database.query("update plugin_sidecar.plugin_state set value_json = '2'");
   const { entry } = await sidecar.client.call("get", name);
   expect(entry).toMatchObject({ valueJson: "2", revision: 2n });
+});
+
+test("a host waits no longer for an attachment or its end over a slow network", async () => {
+  const database = await hostDatabase();
+  await using proxy = await FaultProxy.before(database.ownerUrl);
+  proxy.slowDown(80);
+  const connection = { connectionString: proxy.through(database.ownerUrl) };
+  const host = new pg.Client({
+    connectionString: database.ownerUrl,
+    // Far less than a lock takes that is held for some round trips.
+    options: "-c lock_timeout=300ms",
+  });
+  await host.connect();
+  onTestFinished(() => host.end());
+  let goesOn = true;
+  const writes = (async () => {
+    for (let n = 0; goesOn; n++) {
+      await host.query(
+        `insert into plugin_state (plugin_id, scope_kind, state_key, value_json)
+         select id, 'user', 'written-' || $1, '1' from plugins`,
+        [n],
+      );
+    }
+  })();
+
+  const { signal } = new AbortController();
+  const attached = migrate(connection, "public").then(() =>
+    detach(connection, { stateSchema: "public", signal, onProgress: () => undefined }),
+  );
+  await Promise.race([attached, writes]);
+  goesOn = false;
+  await writes;
 });

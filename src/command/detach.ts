@@ -54,5 +54,6 @@ function describe({ sidecars, plugins, expiring, expired, requests }: Losses): s
     sidecars === 0
       ? ""
       : `${sidecars} connections of sidecars are open to this database: they will stop serving.\n`;
-  return `Detaching loses:\n${lines.map((line) => `- ${line}\n`).join("")}${running}`;
+  const rights = "Rights on the host's tables that roles were given to serve stay theirs.\n";
+  return `Detaching loses:\n${lines.map((line) => `- ${line}\n`).join("")}${rights}${running}`;
 }

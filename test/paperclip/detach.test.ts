@@ -33,6 +33,7 @@ test("detach keeps what sidecars wrote, and says what is lost with them", async 
   expect(code).toBe(0);
   expect(stdout + stderr).toMatch(/revision/i);
   expect(stdout + stderr).toMatch(/time to live|ttl|expir/i);
+  expect(stdout + stderr).toMatch(/rights .* stay/i);
   const store = database.store();
   expect(await store.get(pluginId, "instance", "kept")).toEqual({ a: 1.5 });
   expect(await store.get(pluginId, "instance", "timed")).toBe(1);

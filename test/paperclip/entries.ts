@@ -1,5 +1,6 @@
 import { expect } from "vitest";
 import { type Entry, ScopeKind } from "../../src/gen/pluginstate/v1/entry_pb.ts";
+import type { ScopeSummary } from "../../src/gen/pluginstate/v1/plugin_state_service_pb.ts";
 import { scopeKinds } from "../../src/state/entry.ts";
 import type { TestClient } from "../support/client.ts";
 import type { HostDatabase } from "./host-database.ts";
@@ -39,7 +40,13 @@ export async function expectCountsOfRows(
        from public.plugin_state where plugin_id = $1 group by 1`,
     [pluginId],
   );
-  const { scopes } = await client.call("listScopes", { pageSize: 1_000 });
+  const scopes: ScopeSummary[] = [];
+  let pageToken = "";
+  do {
+    const page = await client.call("listScopes", { pageSize: 1_000, pageToken });
+    scopes.push(...page.scopes);
+    pageToken = page.nextPageToken;
+  } while (pageToken !== "");
   const told = scopes.map(({ scope, namespace, entries }) => ({
     scope: [scopeKinds[scope!.kind - 1], scope!.id, namespace].join("/"),
     entries: Number(entries),

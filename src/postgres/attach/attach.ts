@@ -32,9 +32,11 @@ export async function attach(connection: Connection, options: AttachOptions): Pr
         return false;
       }
       const steps: Steps = { ...options, client };
+      // Without parallel workers: the host needs the other processors.
       await client.query(
         `set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
-         set default_transaction_isolation = 'read committed'; set synchronous_commit = on`,
+         set default_transaction_isolation = 'read committed'; set synchronous_commit = on;
+         set max_parallel_maintenance_workers = 0`,
       );
       await attachTable(steps, table, shape, options.anew === true);
       await buildIndexes(steps, table, shape);

@@ -23,7 +23,8 @@ const lockNotAvailable = "55P03";
 
 /**
  * Runs statements in a transaction that takes locks on a host's table for milliseconds, and never waits for one for
- * longer than {@link lockMs}: it comes again until it gets them.
+ * longer than {@link lockMs}: it comes again until it gets them. All in one message: however far the database is, no
+ * lock is held while something is on its way.
  *
  * @param table For the person who is told that it is in use.
  */
@@ -32,14 +33,17 @@ export async function briefly(
   table: string,
   statements: readonly string[],
 ): Promise<void> {
+  const whole = [
+    "begin isolation level read committed",
+    `set local lock_timeout = ${lockMs}; set local statement_timeout = 0`,
+    ...statements,
+    "commit",
+  ];
   let toldAt = performance.now();
   for (;;) {
     signal.throwIfAborted();
     try {
-      await client.query("begin isolation level read committed");
-      await client.query(`set local lock_timeout = ${lockMs}; set local statement_timeout = 0`);
-      for (const statement of statements) await client.query(statement);
-      await client.query("commit");
+      await client.query(whole.join("; "));
       return;
     } catch (error) {
       await client.query("rollback").catch(() => undefined);
