@@ -107,20 +107,6 @@ create table plugin_sidecar.trigger_faults (
   problem text not null
 );
 
--- Stamps a row that an external writer updates: what the sidecar noted of it holds no longer. (Inserted rows are
--- stamped by the column's default.) Can't fail the host's statement: log_external_write notices a stamp that is
--- missing. As few expressions as possible: PL/pgSQL prepares each anew in each transaction, for 2 µs.
-create function plugin_sidecar.stamp_external_write() returns trigger
-language plpgsql as $$
-begin
-  new.sidecar_write_id := pg_catalog.gen_random_uuid();
-  -- Who writes without an expiry means none.
-  new.sidecar_expires_at := null;
-  return new;
-exception when others then
-  return new;
-end $$;
-
 -- Notes what a trigger could not do; once is enough.
 create function plugin_sidecar.note_trigger_fault(p_problem text) returns void
 language plpgsql
@@ -135,47 +121,73 @@ exception when others then
   null;
 end $$;
 
--- Appends what an external writer did to an entry.
+-- Append what an external writer did to an entry, one function for each of its statements' kinds.
 --
--- Can't fail the host's statement, locks nothing and waits for nothing. What could fail because the host changed its
--- table stands in a block of its own that writes nothing: such a block takes no transaction id, so that a
--- transaction of many writes has no more subtransactions than before. In one expression: PL/pgSQL prepares each anew
--- in each transaction.
+-- They can't fail the host's statement, lock nothing and wait for nothing. What could fail because the host changed
+-- its table stands in a block that writes nothing: such a block takes no transaction id, so that a transaction of many
+-- writes has no more subtransactions than before. In one expression: PL/pgSQL prepares each anew in each transaction,
+-- for 2 µs and more. An update is stamped and logged before it is done, which saves a call: the row is held by then.
 --
+-- Of v, f1 to f5 are the entry's name; f6 and f7 its stamp now and before; f8 what it counted for; f9 what is unusual.
 -- Security definer: the host's role has no rights on the sidecar's schema, and needs none.
-create function plugin_sidecar.log_external_write() returns trigger
+create function plugin_sidecar.log_external_insert() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-  -- f1 to f5: the entry's name; f6, f7: its stamp now and before; f8: what it counted for; f9: what is unusual.
   v record;
 begin
   begin
     v := row(
-      coalesce(new.plugin_id, old.plugin_id)::uuid, coalesce(new.scope_kind, old.scope_kind)::text,
-      coalesce(new.scope_id, old.scope_id)::text, coalesce(new.namespace, old.namespace)::text,
-      coalesce(new.state_key, old.state_key)::text, new.sidecar_write_id::uuid, old.sidecar_write_id::uuid,
-      case when tg_op <> 'INSERT' and old.sidecar_write_id is null
-           then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
-                  old.scope_id, old.namespace, old.state_key, old.value_json)) end,
-      case when to_regclass('plugin_sidecar.external_writes') is null then 'table external_writes is missing'
-           -- It is emptied by truncate: any size means that a fault was noted, and nothing is logged any more.
-           when pg_relation_size(to_regclass('plugin_sidecar.trigger_faults')) is distinct from 0 then 'a fault'
-           when tg_op <> 'DELETE' and (new.sidecar_write_id is null or new.sidecar_write_id = old.sidecar_write_id)
-             then 'a row was not stamped: it was inserted with the sidecar''s columns, or trigger plugin_sidecar_stamp, or a '
-                  'default, is missing or disabled'
-           when random() < 0.0005
-                and pg_relation_size(to_regclass('plugin_sidecar.external_writes')) > 1024 * 1024 * 1024
-             then 'external_writes has reached 1 GiB: no sidecar has taken it for too long'
-           when tg_op = 'UPDATE'
-                and (new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key)
-                    is distinct from (old.plugin_id, old.scope_kind, old.scope_id, old.namespace, old.state_key)
-             then 'moved' end);
+      new.plugin_id::uuid, new.scope_kind::text, new.scope_id::text, new.namespace::text, new.state_key::text,
+      new.sidecar_write_id::uuid, null, null,
+      case when new.sidecar_write_id is null
+             then 'a row was inserted with the sidecar''s columns, or a default of theirs is missing'
+           when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
+             then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long' end);
   exception when others then
     perform plugin_sidecar.note_trigger_fault(
       tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm);
     return null;
+  end;
+  if v.f9 is null then
+    insert into plugin_sidecar.external_writes
+           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, stamp, written_at)
+    values (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
+            v.f2, v.f3, v.f4, v.f5, v.f6, clock_timestamp());
+  else
+    perform plugin_sidecar.note_trigger_fault(v.f9);
+  end if;
+  return null;
+end $$;
+
+create function plugin_sidecar.log_external_update() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v record;
+begin
+  begin
+    -- What the sidecar noted of the row holds no longer.
+    new.sidecar_write_id := gen_random_uuid();
+    -- Who writes without an expiry means none.
+    new.sidecar_expires_at := null;
+    v := row(
+      new.plugin_id::uuid, new.scope_kind::text, new.scope_id::text, new.namespace::text, new.state_key::text,
+      new.sidecar_write_id::uuid, old.sidecar_write_id::uuid,
+      case when old.sidecar_write_id is null
+           then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
+                  old.scope_id, old.namespace, old.state_key, old.value_json)) end,
+      case when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
+             then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long'
+           when (new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key)
+                is distinct from (old.plugin_id, old.scope_kind, old.scope_id, old.namespace, old.state_key)
+             then 'moved' end);
+  exception when others then
+    perform plugin_sidecar.note_trigger_fault(
+      tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm);
+    return new;
   end;
   if v.f9 is null then
     insert into plugin_sidecar.external_writes
@@ -189,7 +201,39 @@ begin
     values (old.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'DELETE',
             old.scope_kind, old.scope_id, old.namespace, old.state_key, null, v.f7, v.f8, clock_timestamp()),
            (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'INSERT',
-            v.f2, new.scope_id, v.f4, v.f5, v.f6, null, null, clock_timestamp());
+            v.f2, v.f3, v.f4, v.f5, v.f6, null, null, clock_timestamp());
+  else
+    perform plugin_sidecar.note_trigger_fault(v.f9);
+  end if;
+  return new;
+end $$;
+
+create function plugin_sidecar.log_external_delete() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  v record;
+begin
+  begin
+    v := row(
+      old.plugin_id::uuid, old.scope_kind::text, old.scope_id::text, old.namespace::text, old.state_key::text,
+      null, old.sidecar_write_id::uuid,
+      case when old.sidecar_write_id is null
+           then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
+                  old.scope_id, old.namespace, old.state_key, old.value_json)) end,
+      case when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
+             then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long' end);
+  exception when others then
+    perform plugin_sidecar.note_trigger_fault(
+      tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm);
+    return null;
+  end;
+  if v.f9 is null then
+    insert into plugin_sidecar.external_writes
+           (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, replaces, old_bytes, written_at)
+    values (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
+            v.f2, v.f3, v.f4, v.f5, v.f7, v.f8, clock_timestamp());
   else
     perform plugin_sidecar.note_trigger_fault(v.f9);
   end if;
@@ -528,7 +572,8 @@ begin
     return 'table state_schema.plugin_state lacks columns: ' || v_missing;
   end if;
   select string_agg(w.name, ', ') into v_missing
-    from unnest(array['plugin_sidecar_stamp', 'plugin_sidecar_log', 'plugin_sidecar_log_truncate']) as w (name)
+    from unnest(array['plugin_sidecar_log_insert', 'plugin_sidecar_log_update', 'plugin_sidecar_log_delete',
+                      'plugin_sidecar_log_truncate']) as w (name)
    where not exists (select from pg_trigger t
                       where t.tgrelid = v_state and t.tgname = w.name and t.tgenabled in ('O', 'A'));
   if v_missing is not null then
@@ -559,7 +604,9 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
-  truncate plugin_sidecar.trigger_faults;
+  -- Every plugin is counted again. Truncated, because what has reached 1 GiB must be small again at once.
+  truncate plugin_sidecar.external_writes;
+  delete from plugin_sidecar.trigger_faults;
   update plugin_sidecar.installation set attachment = gen_random_uuid(), attached_at = null;
 end $$;
 
@@ -632,9 +679,10 @@ drop function plugin_sidecar.require_numbered(uuid, bigint, bigint[], text[], te
 drop function plugin_sidecar.begin_writes(uuid);
 drop function plugin_sidecar.number_external_writes(uuid, int);
 drop function plugin_sidecar.log_external_truncate();
-drop function plugin_sidecar.log_external_write();
+drop function plugin_sidecar.log_external_delete();
+drop function plugin_sidecar.log_external_update();
+drop function plugin_sidecar.log_external_insert();
 drop function plugin_sidecar.note_trigger_fault(text);
-drop function plugin_sidecar.stamp_external_write();
 drop table plugin_sidecar.trigger_faults;
 drop table plugin_sidecar.external_revisions;
 drop sequence plugin_sidecar.external_write_ids;

@@ -184,9 +184,10 @@ describe("in a database that sorts as English does, attached to the host's table
         where tgrelid = 'plugin_state'::regclass and not tgisinternal order by tgname`,
     );
     expect(triggers.map(({ tgname }) => tgname)).toEqual([
-      "plugin_sidecar_log",
+      "plugin_sidecar_log_delete",
+      "plugin_sidecar_log_insert",
       "plugin_sidecar_log_truncate",
-      "plugin_sidecar_stamp",
+      "plugin_sidecar_log_update",
     ]);
     const { rows: columns } = await database.query<{ attname: string }>(
       `select attname from pg_attribute

@@ -121,11 +121,21 @@ test.each([
   await expectMended(database);
 });
 
-test("a disabled trigger leaves rows without a stamp: the next write of one is told", async () => {
+test("a row that is inserted without a stamp, as copies with the sidecar's columns are, is told", async () => {
   await using database = await attachedDatabase();
-  await database.query("alter table plugin_state disable trigger plugin_sidecar_stamp");
-  await database.query("update plugin_state set value_json = '2' where state_key = 'before'");
-  expect(await faults(database)).toEqual([expect.stringContaining("plugin_sidecar_stamp")]);
+  await database.query(
+    `begin;
+     -- As the sidecar writes it.
+     set local plugin_sidecar.writer = 'sidecar';
+     update plugin_state set sidecar_write_id = null, sidecar_revision = 1;
+     commit;
+     create table copy as select * from plugin_state;
+     delete from plugin_state;
+     insert into plugin_state select * from copy`,
+  );
+  expect(await faults(database)).toEqual([
+    expect.stringContaining("inserted with the sidecar's columns"),
+  ]);
   await expectMended(database);
 });
 

@@ -125,7 +125,7 @@ test("a database restored with the constraint without NULLS NOT DISTINCT is refu
 });
 
 test.for([
-  ...["plugin_sidecar_stamp", "plugin_sidecar_log", "plugin_sidecar_log_truncate"].flatMap(
+  ...["plugin_sidecar_log_insert", "plugin_sidecar_log_update", "plugin_sidecar_log_truncate"].flatMap(
     (trigger) => [
       [`trigger ${trigger} disabled`, `disable trigger ${trigger}`],
       [`trigger ${trigger} lost`, `drop trigger ${trigger} on`],

@@ -33,7 +33,7 @@ test("doctor --json prints an object for programs", async () => {
 
 test.each([
   [77, "grants", `revoke select on plugin_sidecar.plugins from ${servingRole}`],
-  [78, "triggers", "drop trigger plugin_sidecar_log on plugin_sidecar.plugin_state"],
+  [78, "triggers", "drop trigger plugin_sidecar_log_insert on plugin_sidecar.plugin_state"],
   [
     69,
     "writable",

@@ -104,8 +104,8 @@ describe("what a remedy says mends it:", () => {
     [
       "triggers",
       "problem",
-      /disabled: plugin_sidecar_log;/,
-      `${alterState} disable trigger plugin_sidecar_log`,
+      /disabled: plugin_sidecar_log_delete;/,
+      `${alterState} disable trigger plugin_sidecar_log_delete`,
     ],
     [
       "triggers",

@@ -64,8 +64,8 @@ const damages: [name: string, flags: string[], damage: string][] = [
   [
     "a trigger gone, another disabled, and rows written meanwhile",
     inPublic,
-    `drop trigger plugin_sidecar_stamp on plugin_state;
-     alter table plugin_state disable trigger plugin_sidecar_log,
+    `drop trigger plugin_sidecar_log_update on plugin_state;
+     alter table plugin_state disable trigger plugin_sidecar_log_insert,
        disable trigger plugin_sidecar_log_truncate;
      ${entry("scope_kind", "'instance'")}`,
   ],
@@ -142,7 +142,7 @@ describe("what doctor advises, done to the letter, leads to a sidecar that serve
     );
     await database.query(
       `alter table plugin_sidecar.plugin_state drop constraint plugin_state_plugin_id_plugins_id_fk,
-         disable trigger plugin_sidecar_log;
+         disable trigger plugin_sidecar_log_insert;
        delete from plugin_sidecar.plugins`,
     );
 

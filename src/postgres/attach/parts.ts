@@ -34,14 +34,20 @@ export interface Trigger {
 /** They run for those who haven't said that they are a sidecar, for the length of their transaction. */
 export const triggers: readonly Trigger[] = [
   {
-    name: "plugin_sidecar_stamp",
-    event: "before update on % for each row",
-    execute: "plugin_sidecar.stamp_external_write()",
+    name: "plugin_sidecar_log_insert",
+    event: "after insert on % for each row",
+    execute: "plugin_sidecar.log_external_insert()",
   },
   {
-    name: "plugin_sidecar_log",
-    event: "after insert or update or delete on % for each row",
-    execute: "plugin_sidecar.log_external_write()",
+    // Before: it stamps the row too.
+    name: "plugin_sidecar_log_update",
+    event: "before update on % for each row",
+    execute: "plugin_sidecar.log_external_update()",
+  },
+  {
+    name: "plugin_sidecar_log_delete",
+    event: "after delete on % for each row",
+    execute: "plugin_sidecar.log_external_delete()",
   },
   {
     name: "plugin_sidecar_log_truncate",
