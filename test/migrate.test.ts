@@ -125,12 +125,14 @@ test("a database restored with the constraint without NULLS NOT DISTINCT is refu
 });
 
 test.for([
-  ...["plugin_sidecar_log_insert", "plugin_sidecar_log_update", "plugin_sidecar_log_truncate"].flatMap(
-    (trigger) => [
-      [`trigger ${trigger} disabled`, `disable trigger ${trigger}`],
-      [`trigger ${trigger} lost`, `drop trigger ${trigger} on`],
-    ],
-  ),
+  ...[
+    "plugin_sidecar_log_insert",
+    "plugin_sidecar_log_update",
+    "plugin_sidecar_log_truncate",
+  ].flatMap((trigger) => [
+    [`trigger ${trigger} disabled`, `disable trigger ${trigger}`],
+    [`trigger ${trigger} lost`, `drop trigger ${trigger} on`],
+  ]),
   ["a column lost", "drop column sidecar_bytes"],
 ])(
   "a database restored with %s is refused until it is migrated, which attaches anew",
