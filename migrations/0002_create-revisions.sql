@@ -141,7 +141,8 @@ begin
     v := row(
       new.plugin_id::uuid, new.scope_kind::text, new.scope_id::text, new.namespace::text, new.state_key::text,
       new.sidecar_write_id::uuid, null, null,
-      case when new.sidecar_write_id is null
+      case when new.plugin_id is null then 'a row has no plugin_id'
+           when new.sidecar_write_id is null
              then 'a row was inserted with the sidecar''s columns, or a default of theirs is missing'
            when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
              then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long' end);
@@ -167,6 +168,8 @@ set search_path = pg_catalog, pg_temp
 as $$
 declare
   v record;
+  -- f1 to f5: the name that it had.
+  v_old record;
 begin
   begin
     -- What the sidecar noted of the row holds no longer.
@@ -179,7 +182,8 @@ begin
       case when old.sidecar_write_id is null
            then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
                   old.scope_id, old.namespace, old.state_key, old.value_json)) end,
-      case when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
+      case when new.plugin_id is null then 'a row has no plugin_id'
+           when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
              then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long'
            when (new.plugin_id, new.scope_kind, new.scope_id, new.namespace, new.state_key)
                 is distinct from (old.plugin_id, old.scope_kind, old.scope_id, old.namespace, old.state_key)
@@ -195,11 +199,18 @@ begin
     values (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), tg_op,
             v.f2, v.f3, v.f4, v.f5, v.f6, v.f7, v.f8, clock_timestamp());
   elsif v.f9 = 'moved' then
+    begin
+      v_old := row(old.plugin_id::uuid, old.scope_kind::text, old.scope_id::text, old.namespace::text, old.state_key::text);
+    exception when others then
+      perform plugin_sidecar.note_trigger_fault(
+        tg_table_schema || '.' || tg_table_name || ' is not as it was: ' || sqlerrm);
+      return new;
+    end;
     -- Deleted under its old name, and inserted under the new one.
     insert into plugin_sidecar.external_writes
            (plugin_id, xact, id, kind, scope_kind, scope_id, namespace, state_key, stamp, replaces, old_bytes, written_at)
-    values (old.plugin_id, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'DELETE',
-            old.scope_kind, old.scope_id, old.namespace, old.state_key, null, v.f7, v.f8, clock_timestamp()),
+    values (v_old.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'DELETE',
+            v_old.f2, v_old.f3, v_old.f4, v_old.f5, null, v.f7, v.f8, clock_timestamp()),
            (v.f1, pg_current_xact_id()::text::bigint, nextval('plugin_sidecar.external_write_ids'), 'INSERT',
             v.f2, v.f3, v.f4, v.f5, v.f6, null, null, clock_timestamp());
   else
@@ -222,7 +233,8 @@ begin
       case when old.sidecar_write_id is null
            then coalesce(old.sidecar_bytes, plugin_sidecar.entry_bytes(
                   old.scope_id, old.namespace, old.state_key, old.value_json)) end,
-      case when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
+      case when old.plugin_id is null then 'a row has no plugin_id'
+           when coalesce(pg_relation_size(to_regclass('plugin_sidecar.external_writes')), 1099511627776) > 1073741824
              then 'external_writes is missing, or has reached 1 GiB: no sidecar has taken it for too long' end);
   exception when others then
     perform plugin_sidecar.note_trigger_fault(
@@ -311,20 +323,21 @@ begin
       from (select f.*, sum(f.stored_bytes) over (order by f.id) - f.stored_bytes as bytes_before from found f) f
      where f.bytes_before <= c_max_value_bytes
   ), ordered as materialized (
-    select c.*, row_number() over (order by c.end_of_xact, c.id) as n,
-           row_number() over (partition by c.scope_kind, c.scope_id, c.namespace, c.state_key
-                              order by c.end_of_xact desc, c.id desc) = 1 as is_last
+    select c.*, row_number() over (order by c.end_of_xact, c.id) as n
       from chosen c
   ), truncated as materialized (
     select max(o.id) as id from ordered o where o.kind = 'TRUNCATE'
   ), kept as (
     insert into plugin_sidecar.external_revisions as x (plugin_id, stamp, revision, bytes)
-    select p_plugin, o.stamp, v_counter.revision + o.n,
+    select distinct on (o.stamp) p_plugin, o.stamp, v_counter.revision + o.n,
            -- Who has written it since, and isn't numbered yet, will count it.
            case when o.stamp = o.now_stamp then plugin_sidecar.entry_bytes(o.scope_id, o.namespace, o.state_key, o.value)
                 else 0 end
       from ordered o cross join truncated t
-     where o.kind in ('INSERT', 'UPDATE') and o.is_last and (t.id is null or o.id > t.id)
+     where o.kind in ('INSERT', 'UPDATE') and (t.id is null or o.id > t.id)
+       -- By stamps, not by ids: a row that a trigger of the host's writes again may be logged in the reverse order.
+       and o.stamp not in (select r.replaces from ordered r where r.replaces is not null)
+     order by o.stamp, o.n desc
     -- Somebody may have copied rows with their stamps.
     on conflict (plugin_id, stamp) do update set revision = excluded.revision
     returning x.bytes
@@ -385,6 +398,11 @@ begin
    where r.plugin_id = p_plugin and exists (select from state_schema.plugins p where p.id = p_plugin)
      for no key update of r;
   if not found then
+    return;
+  end if;
+  if begin_writes.external_xmax > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then
+    -- Of another server's transactions.
+    begin_writes.revision := null;
     return;
   end if;
   if exists (select from plugin_sidecar.external_writes w
@@ -462,6 +480,11 @@ begin
       return;
     end if;
     perform set_config('lock_timeout', '1s', true);
+  else
+    -- For a read, which is to hold up neither other plugins' calls, by waiting for this one's counter with a connection
+    -- of the pool, nor other sidecars, should its own be stopped before it commits.
+    perform set_config('lock_timeout', '200ms', true);
+    perform set_config('idle_in_transaction_session_timeout', '2s', true);
   end if;
   perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   if not found then
@@ -473,12 +496,10 @@ begin
     on conflict do nothing;
     perform from plugin_sidecar.plugin_revisions r where r.plugin_id = p_plugin for no key update;
   end if;
-  if p_is_thorough then
-    update plugin_sidecar.plugin_revisions r set external_xmax = 0, external_open = '{}'
-     where r.plugin_id = p_plugin
-       and (r.external_xmax > pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-            or exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin));
-  end if;
+  update plugin_sidecar.plugin_revisions r set external_xmax = 0, external_open = '{}'
+   where r.plugin_id = p_plugin
+     and (r.external_xmax > pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+          or p_is_thorough and exists (select from plugin_sidecar.external_writes w where w.plugin_id = p_plugin));
   if exists (
     select from plugin_sidecar.plugin_revisions r
      where r.plugin_id = p_plugin
@@ -607,6 +628,9 @@ begin
   -- Every plugin is counted again. Truncated, because what has reached 1 GiB must be small again at once.
   truncate plugin_sidecar.external_writes;
   delete from plugin_sidecar.trigger_faults;
+  -- Nobody would count them again.
+  delete from plugin_sidecar.plugin_revisions r
+   where not exists (select from state_schema.plugins p where p.id = r.plugin_id);
   update plugin_sidecar.installation set attachment = gen_random_uuid(), attached_at = null;
 end $$;
 

@@ -89,6 +89,7 @@ begin
     ) e on true
    where r.plugin_id = p_plugin
      and exists (select from state_schema.plugins p where p.id = p_plugin)
+     and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'
@@ -147,6 +148,7 @@ begin
       ) e on true
      where r.plugin_id = p_plugin
        and exists (select from state_schema.plugins p where p.id = p_plugin)
+       and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'
@@ -196,6 +198,7 @@ begin
     from plugin_sidecar.plugin_revisions r
    where r.plugin_id = p_plugin
      and exists (select from state_schema.plugins p where p.id = p_plugin)
+     and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'

@@ -112,6 +112,20 @@ begin
   perform plugin_sidecar.require_numbered(
     p_plugin, v_counter.external_xmax, v_counter.external_open, array_fill(p_kind, array[v_count::int]),
     array_fill(p_id, array[v_count::int]), array_fill(p_namespace, array[v_count::int]), v_keys);
+  -- An entry that somebody else removed before we looked came before us.
+  if exists (select from plugin_sidecar.external_writes w
+              where w.plugin_id = p_plugin and w.xact >= v_counter.external_xmax and w.kind in ('DELETE', 'TRUNCATE')
+                and (w.kind = 'TRUNCATE'
+                     or w.scope_kind = p_kind and w.scope_id is not distinct from p_id and w.namespace = p_namespace))
+     or v_counter.external_open <> '{}'
+        and exists (select from plugin_sidecar.external_writes w
+                     where w.plugin_id = p_plugin and w.xact = any (v_counter.external_open)
+                       and w.kind in ('DELETE', 'TRUNCATE')
+                       and (w.kind = 'TRUNCATE'
+                            or w.scope_kind = p_kind and w.scope_id is not distinct from p_id
+                               and w.namespace = p_namespace)) then
+    raise exception 'an external write came between' using errcode = 'serialization_failure';
+  end if;
   perform plugin_sidecar.remember_request(
     p_plugin, p_request_id, p_fingerprint,
     v_now + interval '1 microsecond' * case when v_ended then p_remember_us
@@ -158,6 +172,7 @@ begin
     from plugin_sidecar.plugin_revisions r
    where r.plugin_id = p_plugin
      and exists (select from state_schema.plugins p where p.id = p_plugin)
+     and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
      and not (exists (select from plugin_sidecar.external_writes u
                        where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
               or r.external_open <> '{}'

@@ -42,6 +42,7 @@ begin
       ) e on true
      where r.plugin_id = p_plugin
        and exists (select from state_schema.plugins p where p.id = p_plugin)
+       and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'
@@ -70,6 +71,7 @@ begin
       ) e on true
      where r.plugin_id = p_plugin
        and exists (select from state_schema.plugins p where p.id = p_plugin)
+       and r.external_xmax <= pg_snapshot_xmax(pg_current_snapshot())::text::bigint
        and not (exists (select from plugin_sidecar.external_writes u
                          where u.plugin_id = p_plugin and u.xact >= r.external_xmax)
                 or r.external_open <> '{}'

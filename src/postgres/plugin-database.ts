@@ -1,5 +1,6 @@
 import { PluginNotRegistered } from "../state/errors.ts";
-import { readError } from "./errors.ts";
+import { pause } from "./backoff.ts";
+import { isConflict, readError, unavailable } from "./errors.ts";
 import type { Pool } from "./pool.ts";
 import { type Statement, settleExternalWrites } from "./statements.ts";
 
@@ -57,12 +58,20 @@ export class PluginDatabase {
    * @throws what {@link Pool.run} does.
    */
   async rows<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    const endsAt = performance.now() + maxSettleMs;
     for (;;) {
       const rows = await this.#pool.run<Row>(statement, [this.pluginId, ...values]);
       if (rows.length > 0) {
         return rows;
       }
-      while (await this.#settle((settle) => this.#pool.run(settle, [this.pluginId])));
+      let more = true;
+      while (more) {
+        requireTime(endsAt);
+        more = await unlessHeld(
+          this.#settle((settle) => this.#pool.run(settle, [this.pluginId])),
+          true,
+        );
+      }
     }
   }
 
@@ -76,23 +85,33 @@ export class PluginDatabase {
    * an external writer's. Against those it is tried again, within the transaction.
    */
   async #readSettled<Row>(statement: Statement, values: readonly unknown[]): Promise<Row[]> {
+    const endsAt = performance.now() + maxSettleMs;
     for (;;) {
-      const rows = await this.#pool.transaction(async (run) => {
-        for (let attempt = 0; attempt < readAttempts; attempt++) {
-          if (await this.#settle((settle) => run(settle, [this.pluginId]))) {
-            break;
-          }
-          const found = await run<Row>(statement, [this.pluginId, ...values]);
-          if (found.length > 0) {
-            return found;
-          }
-        }
-        return [];
-      });
+      requireTime(endsAt);
+      const reading = this.#pool.transaction((run) => this.#readIn<Row>(run, statement, values));
+      const rows = await unlessHeld<Row[]>(reading, []);
       if (rows.length > 0) {
         return rows;
       }
     }
+  }
+
+  /** No rows when there is more to be done than one transaction should do. */
+  async #readIn<Row>(
+    run: Pool["run"],
+    statement: Statement,
+    values: readonly unknown[],
+  ): Promise<Row[]> {
+    for (let attempt = 0; attempt < readAttempts; attempt++) {
+      if (await this.#settle((settle) => run(settle, [this.pluginId]))) {
+        break;
+      }
+      const found = await run<Row>(statement, [this.pluginId, ...values]);
+      if (found.length > 0) {
+        return found;
+      }
+    }
+    return [];
   }
 
   /** Gives some external writes their revisions; says whether there may be more. */
@@ -102,6 +121,29 @@ export class PluginDatabase {
       throw new PluginNotRegistered(this.pluginId);
     }
     return row.more;
+  }
+}
+
+/** How long external writes may keep a call from its answer. */
+const maxSettleMs = 10_000;
+
+/** @throws {DatabaseUnavailable} when the time has come. */
+function requireTime(endsAt: number): void {
+  if (performance.now() >= endsAt) {
+    throw unavailable(new Error("external writes could not be given their revisions in time"));
+  }
+}
+
+/** What it resolves to; `instead`, after a pause, when somebody holds the plugin's counter. */
+async function unlessHeld<T>(work: Promise<T>, instead: T): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (!isConflict(error)) {
+      throw error;
+    }
+    await pause(1);
+    return instead;
   }
 }
 

@@ -49,6 +49,8 @@ const crowdedMs = 1_000;
 const crowdedAttempts = 8;
 /** How long statements wait for a database that has fallen silent, from then on: most stalls are shorter. */
 const silenceMs = 2_000;
+/** What a statement in a transaction gets after one that failed. */
+const failedTransaction = "25P02";
 /** How long a statement may hold up the end of the pool. */
 const closeMs = 1_000;
 
@@ -201,6 +203,16 @@ export class Pool {
    * @throws what {@link run} does, and `work`.
    */
   async transaction<T>(work: (run: Pool["run"]) => Promise<T>): Promise<T> {
+    try {
+      return await this.#transactOnce(work);
+    } catch (error) {
+      // A pooler has lost a statement's name. By now none has one, and nothing was done.
+      if (sqlState(error) !== failedTransaction) throw error;
+      return await this.#transactOnce(work);
+    }
+  }
+
+  async #transactOnce<T>(work: (run: Pool["run"]) => Promise<T>): Promise<T> {
     return await this.#withClient(async (client) => {
       const run: Pool["run"] = (statement, values) =>
         this.#send(client, statement, values, this.#options.observer?.waits(statement.name));
